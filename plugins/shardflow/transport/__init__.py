@@ -1,0 +1,48 @@
+"""Object storage behind one small interface: local disk, S3, GCS, Azure and memory."""
+
+from shardflow.transport.budget import ByteBudget
+from shardflow.transport.cancel import Cancellation
+from shardflow.transport.errors import (
+    AccessDenied,
+    AlreadyThere,
+    BucketMissing,
+    Changed,
+    NameTaken,
+    NoSpace,
+    ObjectMissing,
+    ReadOnlyTarget,
+    TransportError,
+    Truncated,
+    Unreachable,
+)
+from shardflow.transport.info import ObjectInfo
+from shardflow.transport.limits import parallel_parts
+from shardflow.transport.progress import Meter, Totals
+from shardflow.transport.retry import RetryPolicy
+from shardflow.transport.transport import Transport, connect
+from shardflow.transport.url import StoreURL, WrongURL
+
+__all__ = [
+    "AccessDenied",
+    "AlreadyThere",
+    "BucketMissing",
+    "ByteBudget",
+    "Cancellation",
+    "Changed",
+    "Meter",
+    "NameTaken",
+    "NoSpace",
+    "ObjectInfo",
+    "ObjectMissing",
+    "ReadOnlyTarget",
+    "RetryPolicy",
+    "StoreURL",
+    "Totals",
+    "Transport",
+    "TransportError",
+    "Truncated",
+    "Unreachable",
+    "WrongURL",
+    "connect",
+    "parallel_parts",
+]

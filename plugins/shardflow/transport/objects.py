@@ -1,0 +1,179 @@
+"""The backends that obstore serves: S3, GCS, Azure and memory, one request (or one multipart upload) a call."""
+
+from __future__ import annotations
+
+import builtins
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import obstore
+from obstore.exceptions import BaseError
+
+from shardflow.transport.answers import Failure
+from shardflow.transport.errors import Changed, TransportError, Truncated
+from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
+from shardflow.transport.limits import LIST_PAGE, PART_BYTES, SPLIT_ABOVE, parallel_parts
+from shardflow.transport.translate import FOREIGN, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from obstore import GetResult, ObjectMeta, PutMode
+    from typing_extensions import Buffer
+
+    from shardflow.transport.provider import Provider
+
+
+MARK = "shardflow_write"
+"""The user metadata that tells one conditional write from another; Azure wants names that C# could have."""
+
+
+class Objects:
+    """Objects below `prefix` in a provider's bucket."""
+
+    def __init__(self, provider: Provider[Any], prefix: str) -> None:
+        self._provider = provider
+        self._reading = provider.reading
+        self._writing = provider.writing
+        self._base = f"{prefix}/" if prefix else ""
+        self._compares_when_deleting: bool | None = None
+
+    @property
+    def splits(self) -> bool:
+        return self._provider.remote
+
+    def read_start(self, key: str, limit: int) -> tuple[Buffer, ObjectInfo]:
+        """The beginning of an object, which for most is all of it."""
+        try:
+            result = obstore.get(self._reading, self._base + key, options={"range": (0, limit)})
+        except BaseError as error:
+            if not Failure(error).past_end:
+                raise
+            return b"", self.head(key)  # empty objects have no first byte
+        info = self._described(result.meta)
+        return _body(result, min(limit, info.size)), info
+
+    def read_range(self, key: str, start: int, length: int, etag: str | None = None) -> Buffer:
+        """`length` bytes from `start`, in one request."""
+        try:
+            result = obstore.get(self._reading, self._base + key, options={"range": (start, start + length)})
+        except BaseError as error:
+            if Failure(error).past_end:
+                raise _too_short(start, length, 0) from None
+            raise
+        info = self._described(result.meta)
+        if etag is not None and info.etag != etag:
+            raise Changed("it was changed while it was read")
+        if info.size < start + length:
+            raise _too_short(start, length, info.size - start)
+        return _body(result, length)
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._described(obstore.head(self._reading, self._base + key))
+
+    def head_with_mark(self, key: str) -> tuple[ObjectInfo, str]:
+        result = obstore.get(self._reading, self._base + key, options={"head": True})
+        return self._described(result.meta), result.attributes.get(MARK, "")
+
+    def write(self, key: str, data: memoryview, condition: Condition = ALWAYS, mark: str = "") -> ObjectInfo:
+        """One PUT, or a multipart upload for a large object without a condition."""
+        path = self._base + key
+        remote = self._provider.remote
+        mode = self._mode(path, condition)
+        with self._provider.exclusive:
+            done = obstore.put(
+                self._writing,
+                path,
+                data if remote else bytes(data),  # the memory store would keep the caller's buffer, and change with it
+                mode=mode,
+                attributes={MARK: mark} if condition else None,
+                use_multipart=remote and not condition and data.nbytes > SPLIT_ABOVE,
+                chunk_size=PART_BYTES,
+                max_concurrency=parallel_parts(),
+            )
+        return ObjectInfo(key, data.nbytes, plain_etag(done["e_tag"]), 0.0)
+
+    def delete(self, key: str, etag: str | None) -> None:
+        """Delete, with an ETag on that condition if the server can: if it cannot, it was compared just before."""
+        path = self._base + key
+        if etag is not None and self.compares_when_deleting():
+            self._provider.delete_unchanged(path, etag)
+        else:
+            obstore.delete(self._writing, path)
+
+    def compares_when_deleting(self) -> bool:
+        """Tried once, on an object of its own: some servers take the condition and pay no heed to it."""
+        if self._compares_when_deleting is None:
+            self._compares_when_deleting = self._refuses_to_delete_another_version()
+        return self._compares_when_deleting
+
+    def list(self, prefix: str, after: str | None) -> Iterator[builtins.list[ObjectInfo]]:
+        """Objects below a prefix, as many at a time as S3 sends."""
+        below = (self._base + prefix).rstrip("/") or None
+        offset = self._base + after if after else None
+        for page in obstore.list(self._reading, below, offset=offset, chunk_size=LIST_PAGE):
+            yield [self._described(meta) for meta in page]
+
+    def list_names(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]]:
+        """Names one level below a prefix."""
+        below = (self._base + prefix).rstrip("/")
+        found = obstore.list_with_delimiter(self._reading, below or None)
+        cut = len(below) + 1 if below else 0
+        directories = [name.rstrip("/")[cut:] for name in found["common_prefixes"]]
+        return sorted(directories), sorted(meta["path"][cut:] for meta in found["objects"])
+
+    def stale_temporaries(self, older_than: float, now: float) -> builtins.list[ObjectInfo]:  # noqa: ARG002
+        """None: an object is there whole or not at all."""
+        return []
+
+    def remove_temporary(self, key: str) -> None:
+        """Nothing: there are none."""
+
+    def _refuses_to_delete_another_version(self) -> bool:
+        key = f"care/probe-{secrets.token_hex(8)}"
+        first = self.write(key, memoryview(b"first"))
+        second = self.write(key, memoryview(b"second"))
+        try:
+            return self._tried(key, first) is Changed and self._tried(key, second) is None
+        finally:
+            with suppress(*FOREIGN):
+                obstore.delete(self._writing, self._base + key)
+
+    def _tried(self, key: str, version: ObjectInfo) -> type[TransportError] | None:
+        """What came of deleting one version: nothing bad, or a refusal. A passing failure is raised."""
+        try:
+            self._provider.delete_unchanged(self._base + key, version.etag or "")
+        except FOREIGN as error:
+            if kind_of(error).transient:
+                raise
+            return kind_of(error)
+        return None
+
+    def _mode(self, path: str, condition: Condition) -> PutMode:
+        if condition.absent:
+            return "create"
+        return self._provider.update_mode(path, condition.etag) if condition.etag is not None else "overwrite"
+
+    def _described(self, meta: ObjectMeta) -> ObjectInfo:
+        key = meta["path"].removeprefix(self._base)
+        return ObjectInfo(key, meta["size"], plain_etag(meta["e_tag"]), meta["last_modified"].timestamp())
+
+
+def plain_etag(etag: str | None) -> str | None:
+    """Without quotes: Azure puts them on in answers to HEAD and leaves them out of listings."""
+    return etag.strip('"') if etag else None
+
+
+def _body(result: GetResult, length: int) -> Buffer:
+    body = result.bytes()
+    if len(body) != length:
+        what = f"the answer broke off: wanted {length} bytes, got {len(body)}"
+        raise Truncated(what, wanted=length, got=len(body), transient=True)
+    return body
+
+
+def _too_short(start: int, length: int, got: int) -> Truncated:
+    got = max(0, got)
+    what = f"it is too short: wanted {length} bytes at {start}, got {got}"
+    return Truncated(what, wanted=length, got=got, remedy="run 'shardflow fsck'")
