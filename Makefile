@@ -1,0 +1,96 @@
+# Everything happens in .venv, made from the pins in requirements/. `make` alone lists what there is to do.
+
+VENV := .venv
+BIN := $(VENV)/bin
+IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(name) $(IS_NEW_ENOUGH) >/dev/null 2>&1 && echo $(name))))
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
+BY_UV := $(if $(UV),uv pip install --quiet --no-deps --python $(BIN)/python)
+BY_PIP := $(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check
+# uv is quicker; where it is not set up for this machine's network, pip often is.
+install = $(if $(UV),$(BY_UV) $(1) || )$(BY_PIP) $(1)
+
+# A stamp is named after what it was made from, so that a changed pin is installed and an unchanged one is not.
+stamp = $(VENV)/has-$(1)-$(firstword $(shell cat pyproject.toml $(2) | cksum))
+RUN := $(call stamp,run,requirements/run.txt)
+TEST := $(call stamp,test,requirements/run.txt requirements/test.txt)
+CHECK := $(call stamp,check,requirements/run.txt requirements/test.txt requirements/check.txt)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(CHECK) ## make .venv with everything that building, testing and checking need
+
+.PHONY: demo
+demo: $(RUN) ## a tour: store two versions of a model, interrupt a put, damage a store and mend it
+	@$(BIN)/python examples/quickstart.py
+
+.PHONY: test
+test: $(TEST) ## all tests; servers that are not installed are listed at the end
+	@$(BIN)/python -m pytest --durations=15
+
+.PHONY: quick
+quick: $(TEST) ## the tests that need neither time nor installed servers
+	@$(BIN)/python -m pytest -m "not slow and not service"
+
+.PHONY: check
+check: $(CHECK) tidy ## lint, formatting, types, the direction of imports, and no trace of one machine in the tree
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(BIN)/python -m pip check
+
+MACHINE_PATHS := (^|[^A-Za-z0-9_.])/(root|work|home/[a-z]+|Users/[A-Za-z]+)/
+REGISTRIES := pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian\.org|index-url|find-links
+
+.PHONY: tidy
+tidy:
+	@! git grep -nIE --untracked '$(MACHINE_PATHS)' || { echo 'paths of one machine: take them out'; exit 1; }
+	@! git grep -nIE --untracked '$(REGISTRIES)' -- . ':!Makefile' || \
+		{ echo 'addresses of package registries: take them out'; exit 1; }
+
+.PHONY: services
+services: ## install the servers that do not come with pip: Ceph (Debian), Azurite (npm)
+	@tests/services/install.sh
+
+.PHONY: bench
+bench: $(TEST) ## measure against the tools people use now; results in benchmarks/results
+	@$(BIN)/python benchmarks/run_all.py
+
+.PHONY: pins
+pins: ## resolve the pins anew (needs uv)
+	@uv --version >/dev/null || { echo 'make pins needs uv: pip install uv'; exit 1; }
+	$(COMPILE) pyproject.toml requirements/build.in --output-file requirements/run.txt
+	$(COMPILE) requirements/test.in --output-file requirements/test.txt
+	$(COMPILE) requirements/check.in --output-file requirements/check.txt
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate
+
+.PHONY: clean
+clean: ## remove what make has made: .venv, the demo's files, caches
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'Shardflow needs Python 3.11 or newer: make PYTHON=/path/to/python3'; exit 1; }
+	@$(PYTHON) $(IS_NEW_ENOUGH) || { echo 'Shardflow needs Python 3.11 or newer, but $(PYTHON) is older:' \
+		'make PYTHON=/path/to/python3'; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN): | $(BIN)/python
+	@echo 'installing into $(VENV)'
+	@$(call install,-r requirements/run.txt)
+	@$(call install,--no-build-isolation --editable .)
+	@rm -f $(VENV)/has-run-* && touch $@
+
+$(TEST): $(RUN)
+	@$(call install,-r requirements/test.txt)
+	@rm -f $(VENV)/has-test-* && touch $@
+
+$(CHECK): $(TEST)
+	@$(call install,-r requirements/check.txt)
+	@rm -f $(VENV)/has-check-* && touch $@

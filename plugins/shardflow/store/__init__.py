@@ -1,0 +1,1 @@
+"""The store: chunks, packs, manifests and hints, and the operations on them."""

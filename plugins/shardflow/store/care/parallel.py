@@ -1,0 +1,28 @@
+"""Many small requests at once, their results in order, and only a few of them ahead of whoever uses them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+REQUESTS = 32
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_parallel(work: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS) -> Iterator[R]:
+    """`work` of each item, in the order of the items; the first failure ends it."""
+    ahead: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="shardflow-care")
+    try:
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) >= 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

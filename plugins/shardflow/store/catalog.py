@@ -1,0 +1,167 @@
+"""The chunks a writer knows where to find: those it wrote, and those of the manifests it thinks similar.
+
+Kept in columns, about sixty bytes a chunk beside its name, so that a file of a million chunks stays affordable.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardflow.store.manifest import U32, ChunkTable, Manifest
+from shardflow.store.pack import PackEntry
+
+MAX_REMEMBERED = 1 << 20
+
+
+class Catalog:
+    """Rows of chunks, found by name; packs are numbered when opened and named when finished."""
+
+    def __init__(self) -> None:
+        self.packs: list[bytes] = []
+        self._rows: dict[bytes, int] = {}
+        self._names = bytearray()
+        self._pack = array("I")
+        self._offset = array("I")
+        self._stored = array("I")
+        self._size = array("I")
+        self._codec = array("B")
+        self._bases: dict[int, tuple[int, ...]] = {}
+        self._numbers: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._pack)
+
+    def find(self, chunk: bytes) -> int | None:
+        return self._rows.get(chunk)
+
+    def pack_of(self, row: int) -> int:
+        return self._pack[row]
+
+    def size_of(self, row: int) -> int:
+        return self._size[row]
+
+    def open_pack(self) -> int:
+        """A number for a pack that has no name yet."""
+        self.packs.append(b"")
+        return len(self.packs) - 1
+
+    def name_pack(self, number: int, pack: bytes) -> None:
+        self.packs[number] = pack
+        self._numbers.setdefault(pack, number)
+
+    def number_of(self, pack: bytes) -> int:
+        number = self._numbers.get(pack)
+        if number is None:
+            number = self.open_pack()
+            self.name_pack(number, pack)
+        return number
+
+    def add(
+        self, chunk: bytes, pack: int, offset: int, stored: int, size: int, codec: int, bases: tuple[int, ...] = ()
+    ) -> int:
+        """A row for a chunk; the newest row of a name is the one found."""
+        row = len(self._pack)
+        self._names += chunk
+        self._pack.append(pack)
+        self._offset.append(offset)
+        self._stored.append(stored)
+        self._size.append(size)
+        self._codec.append(codec)
+        if bases:
+            self._bases[row] = bases
+        # Past the limit chunks still get their row, they are only no longer found again: memory stays bounded.
+        if len(self._rows) < MAX_REMEMBERED or chunk in self._rows:
+            self._rows[chunk] = row
+        return row
+
+    def add_pack(self, pack: bytes, entries: Iterable[PackEntry]) -> None:
+        """Everything in a pack that is known to be in the store; what is coded against other chunks is left out."""
+        number = self.number_of(pack)
+        for entry in entries:
+            if not entry.bases and entry.chunk not in self._rows:
+                self.add(entry.chunk, number, entry.offset, entry.stored, entry.size, entry.codec)
+
+    def add_manifest(self, manifest: Manifest) -> None:
+        """Everything a stored file is made of."""
+        table = manifest.table
+        numbers = [self.number_of(pack) for pack in table.packs]
+        rows: list[int] = []
+        for index in range(len(table)):
+            chunk = table.id(index)
+            row = self._rows.get(chunk)
+            if row is None:
+                row = self.add(
+                    chunk,
+                    numbers[table.pack[index]],
+                    int(table.offset[index]),
+                    int(table.stored[index]),
+                    int(table.size[index]),
+                    int(table.codec[index]),
+                    tuple(rows[base] for base in table.bases(index)),
+                )
+            rows.append(row)
+
+    def move(self, row: int, pack: int, offset: int) -> None:
+        """A chunk's bytes were copied elsewhere."""
+        self._pack[row] = pack
+        self._offset[row] = offset
+
+    def with_bases(self, rows: Iterable[int]) -> list[int]:
+        """The rows and all they are coded against, each once, bases first."""
+        ordered: dict[int, None] = {}
+        stack: list[tuple[int, bool]] = []
+        for wanted in rows:
+            stack.append((wanted, False))
+            while stack:
+                row, ready = stack.pop()
+                if row in ordered:
+                    continue
+                bases = self._bases.get(row, ())
+                if ready or not bases:
+                    ordered[row] = None
+                else:
+                    stack.append((row, True))
+                    stack.extend((base, False) for base in bases)
+        return list(ordered)
+
+    def location(self, row: int) -> tuple[int, int, int]:
+        """Pack number, offset and stored length."""
+        return self._pack[row], self._offset[row], self._stored[row]
+
+    def entry(self, row: int) -> PackEntry:
+        bases = tuple(self.name(base) for base in self._bases.get(row, ()))
+        return PackEntry(self.name(row), self._offset[row], self._stored[row], self._size[row], self._codec[row], bases)
+
+    def name(self, row: int) -> bytes:
+        return bytes(self._names[32 * row : 32 * row + 32])
+
+    def table(self, rows: array[int]) -> tuple[ChunkTable, U32]:
+        """The manifest table for a file made of these rows, and its sequence."""
+        needed = np.asarray(self.with_bases(rows), np.int64)
+        place = {int(row): index for index, row in enumerate(needed)}
+        numbers, pack = np.unique(_taken(self._pack, np.uint32, needed), return_inverse=True)
+        base_lists = [self._bases.get(int(row), ()) for row in needed] if self._bases else []
+        table = ChunkTable(
+            tuple(self.packs[number] for number in numbers),
+            _taken(self._names, np.uint8, needed, 32),
+            pack.astype(np.uint32),
+            _taken(self._offset, np.uint32, needed),
+            _taken(self._stored, np.uint32, needed),
+            _taken(self._size, np.uint32, needed),
+            _taken(self._codec, np.uint8, needed),
+            np.asarray([len(bases) for bases in base_lists] or np.zeros(len(needed)), np.uint8),
+            np.asarray([place[base] for bases in base_lists for base in bases], np.uint32),
+        )
+        return table, np.asarray([place[row] for row in rows], np.uint32)
+
+
+def _taken(
+    column: array[int] | bytearray, dtype: type, rows: npt.NDArray[np.int64], width: int = 1
+) -> npt.NDArray[Any]:
+    # The view must not outlive this line: a column cannot grow while it is exported.
+    return np.frombuffer(column, dtype).reshape((-1, width) if width > 1 else (-1,))[rows]

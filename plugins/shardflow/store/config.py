@@ -1,0 +1,102 @@
+"""`shardflow.json`: what makes a prefix a store, its settings, and what a program must know to use it."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from typing import Literal
+
+import msgspec
+
+from shardflow.store import gear
+from shardflow.store.errors import FormatUnknown, ManifestDamaged
+
+CONFIG_KEY = "shardflow.json"
+FORMAT = 1
+KIB, MIB = 1 << 10, 1 << 20
+
+Operation = Literal["read", "write", "delete"]
+KNOWN_FEATURES: dict[Operation, frozenset[str]] = {"read": frozenset(), "write": frozenset(), "delete": frozenset()}
+
+
+class Cutting(msgspec.Struct, frozen=True, kw_only=True):
+    """How files without tensor borders are cut by content, in bytes; stores only dedupe what is cut alike."""
+
+    minimum: int = gear.MINIMUM
+    mean: int = gear.MEAN
+    maximum: int = gear.MAXIMUM
+
+    def __post_init__(self) -> None:
+        if not 64 <= self.minimum < self.mean < self.maximum <= 4 * MIB:
+            raise ValueError("cutting needs 64 <= minimum < mean < maximum <= 4194304")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Choices a store is made with; every writer of the store keeps to them."""
+
+    pack_bytes: int = 64 * MIB
+    chunk_bytes: int = 4 * MIB
+    inline_bytes: int = 64 * KIB
+    gc_grace_seconds: float = 24 * 3600.0
+    cutting: Cutting = Cutting()
+
+    def __post_init__(self) -> None:
+        if not 4 * KIB <= self.chunk_bytes <= 4 * MIB:
+            raise ValueError("chunk_bytes must lie between 4096 and 4194304")
+        if not self.chunk_bytes <= self.pack_bytes <= 1024 * MIB:
+            raise ValueError("pack_bytes must lie between chunk_bytes and 1073741824")
+        if not 0 <= self.inline_bytes <= MIB:
+            raise ValueError("inline_bytes must lie between 0 and 1048576")
+        if not 0 <= self.gc_grace_seconds < math.inf:
+            raise ValueError("gc_grace_seconds must be a number of seconds, not negative")
+
+
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of `shardflow.json`."""
+
+    format: int
+    id: str
+    created: float
+    settings: Settings = Settings()
+    requires: dict[str, list[str]] = {}
+
+    def check(self, operation: Operation, where: str) -> None:
+        """Refuse an operation that needs something this version does not know."""
+        if self.format > FORMAT:
+            raise FormatUnknown(
+                f"the store at {where} has format {self.format}, and this Shardflow knows up to {FORMAT}",
+                remedy="upgrade Shardflow",
+            )
+        unknown = set(self.requires.get(operation, ())) - KNOWN_FEATURES[operation]
+        if unknown:
+            raise FormatUnknown(
+                f"to {operation} the store at {where} needs {', '.join(sorted(unknown))}, unknown to this version",
+                remedy="upgrade Shardflow",
+            )
+
+
+def new_config(settings: Settings) -> StoreConfig:
+    return StoreConfig(format=FORMAT, id=str(uuid.uuid4()), created=time.time(), settings=settings)
+
+
+def encode_config(config: StoreConfig) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+
+
+def decode_config(data: bytes, where: str) -> StoreConfig:
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format > FORMAT:
+            # Only the number is sure to mean the same in every format to come.
+            return StoreConfig(format=head.format, id="", created=0.0)
+        return msgspec.json.decode(data, type=StoreConfig)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestDamaged(
+            f"{CONFIG_KEY} of the store at {where} is not valid: {error}",
+            remedy="restore it from a backup, or from another store's with this store's id",
+        ) from None
+
+
+class _Head(msgspec.Struct):
+    format: int

@@ -1,0 +1,58 @@
+"""Finds the store that a URL lies in, and makes new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from shardflow.store.config import CONFIG_KEY, Settings, StoreConfig, decode_config, encode_config, new_config
+from shardflow.store.errors import StoreExists, StoreMissing
+from shardflow.transport import AlreadyThere, ObjectMissing, StoreURL, Transport, connect
+
+Options = Mapping[str, str] | None
+
+
+def found_store(url: StoreURL, options: Options = None) -> tuple[Transport, StoreConfig, str]:
+    """The nearest store at or above a URL, as its transport, its configuration and the path of the URL in it."""
+    for place in _upwards(url):
+        transport = connect(place, options)
+        config = read_config(transport)
+        if config is not None:
+            return transport, config, url.relative_to(place)
+    raise StoreMissing(f"there is no store at {url} or above it", remedy=f"make one with 'shardflow init {url}'")
+
+
+def made_store(url: StoreURL, settings: Settings, options: Options = None) -> tuple[Transport, StoreConfig]:
+    """A new store at a URL; refused inside another one, whose files would hide it."""
+    for place in _upwards(url):
+        if read_config(connect(place, options)) is not None:
+            raise StoreExists(f"there is a store at {place} already", remedy="use it, or name another place")
+    transport = connect(url, options)
+    for part in ("packs/", "tree/"):
+        directories, files = transport.list_names(part)
+        if directories or files:
+            raise StoreExists(
+                f"{url} holds {part} of a store whose {CONFIG_KEY} is gone",
+                remedy=f"restore {CONFIG_KEY} from a backup, or name another place",
+            )
+    config = new_config(settings)
+    try:
+        transport.write(CONFIG_KEY, encode_config(config), if_absent=True)
+    except AlreadyThere:
+        raise StoreExists(f"another program made a store at {url} just now", remedy="use it") from None
+    return transport, config
+
+
+def read_config(transport: Transport) -> StoreConfig | None:
+    """A place's configuration, or None where there is no store."""
+    try:
+        data = transport.read(CONFIG_KEY)
+    except ObjectMissing:
+        return None
+    return decode_config(bytes(data), str(transport.url))
+
+
+def _upwards(url: StoreURL) -> Iterator[StoreURL]:
+    place: StoreURL | None = url
+    while place is not None:
+        yield place
+        place = place.parent

@@ -1,0 +1,39 @@
+"""How far an operation on files has come: read by progress bars, returned as the operation's result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from threading import Lock
+
+from shardflow.transport import Totals
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters of one put or get; `totals` counts what went over the wire."""
+
+    files_total: int = 0
+    files_done: int = 0
+    files_unchanged: int = 0  # were there already, as they should be
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_reused: int = 0  # of bytes_done: found in the store (put) or at the target (get)
+    packs_sent: int = 0
+    totals: Totals = field(default_factory=Totals)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def add(self, done: int, *, reused: int = 0) -> None:
+        with self._lock:
+            self.bytes_done += done
+            self.bytes_reused += reused
+
+    def as_dict(self) -> dict[str, int]:
+        """The result of an operation, for `--json`."""
+        own = {
+            "files": self.files_done,
+            "files_unchanged": self.files_unchanged,
+            "bytes": self.bytes_done,
+            "bytes_reused": self.bytes_reused,
+            "packs_sent": self.packs_sent,
+        }
+        return own | self.totals.as_dict()

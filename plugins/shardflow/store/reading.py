@@ -1,0 +1,108 @@
+"""Reads a source once, in order, into reused buffers, and marks where its chunks end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import RawIOBase
+
+from shardflow.dtype import DType
+from shardflow.store.cutting import Run
+from shardflow.store.gear import Gear
+from shardflow.store.memory import buffer
+
+BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One chunk of a block."""
+
+    start: int
+    end: int
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole chunks, back to back in one buffer, which goes back to its pool when they are packed."""
+
+    buffer: memoryview
+    data: memoryview
+    spans: tuple[Span, ...]
+
+
+class Buffers:
+    """Buffers of a block each, used again: memory that was touched before is several times as fast."""
+
+    def __init__(self) -> None:
+        self._idle: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        return self._idle.pop() if self._idle else buffer(BLOCK_BYTES)
+
+    def give(self, memory: memoryview) -> None:
+        self._idle.append(memory)
+
+
+def blocks(file: RawIOBase, runs: Iterable[Run], gear: Gear, buffers: Buffers) -> Iterator[Block]:
+    """The blocks of a source; ends early where the source does."""
+    fixed: list[Run] = []
+    for run in runs:
+        if fixed and (run.by_content or sum(waiting.length for waiting in fixed) + run.length > BLOCK_BYTES):
+            yield from _fixed_block(file, fixed, buffers)
+            fixed = []
+        if run.by_content:
+            yield from _content_blocks(file, run.length, gear, buffers)
+        else:
+            fixed.append(run)
+    if fixed:
+        yield from _fixed_block(file, fixed, buffers)
+
+
+def stream_blocks(file: RawIOBase, gear: Gear, buffers: Buffers) -> Iterator[Block]:
+    """The blocks of a stream whose length only its end tells."""
+    yield from _content_blocks(file, None, gear, buffers)
+
+
+def _fixed_block(file: RawIOBase, runs: list[Run], buffers: Buffers) -> Iterator[Block]:
+    length = sum(run.length for run in runs)
+    memory = buffers.take()
+    if _fill(file, memory, 0, length) < length:
+        return
+    spans, start = [], 0
+    for run in runs:
+        spans.append(Span(start, start + run.length, run.dtype))
+        start += run.length
+    yield Block(memory, memory[:length], tuple(spans))
+
+
+def _content_blocks(file: RawIOBase, length: int | None, gear: Gear, buffers: Buffers) -> Iterator[Block]:
+    left, carried = length, b""
+    while True:
+        memory = buffers.take()
+        memory[: len(carried)] = carried
+        wanted = BLOCK_BYTES if left is None else min(BLOCK_BYTES, len(carried) + left)
+        filled = _fill(file, memory, len(carried), wanted)
+        if left is not None:
+            left -= filled - len(carried)
+        final = left == 0 or filled < wanted
+        view = memory[:filled]
+        ends = gear.cuts(view, final=final)
+        if ends:
+            starts = [0, *ends[:-1]]
+            spans = tuple(Span(start, end, DType.BYTES) for start, end in zip(starts, ends, strict=True))
+            carried = bytes(view[ends[-1] :])
+            yield Block(memory, view[: ends[-1]], spans)
+        if final:
+            return
+
+
+def _fill(file: RawIOBase, memory: memoryview, start: int, end: int) -> int:
+    """Read until `end` or the source's end; returns how far the buffer is filled."""
+    while start < end:
+        count = file.readinto(memory[start:end])
+        if not count:
+            break
+        start += count
+    return start

@@ -1,0 +1,117 @@
+"""Get: fetches stored files to disk, verified, several ranges and files at once within the byte budget."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Thread
+from typing import Self
+
+from blake3 import blake3
+
+from shardflow.store.errors import PathTaken
+from shardflow.store.fetch import Range, chunks_of, ranges
+from shardflow.store.manifest import Manifest
+from shardflow.store.pack import MAX_CHUNK_BYTES
+from shardflow.store.placing import PartialFile
+from shardflow.store.progress import Progress
+from shardflow.transport import ByteBudget, Cancellation, Transport
+
+READERS = 8
+FILES_AT_ONCE = 16
+
+
+class Restorer:
+    """The state of one get; `restore` each file in turn, then `finish`."""
+
+    def __init__(self, transport: Transport, budget: ByteBudget, progress: Progress, cancel: Cancellation) -> None:
+        self._transport = transport.session(cancel=cancel, totals=progress.totals)
+        self._budget = budget
+        self._progress = progress
+        self._cancel = cancel
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="shardflow-get")
+        self._open: deque[tuple[PartialFile, list[Future[None]]]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._cancel.cancel("the operation failed" if issubclass(kind, Exception) else "interrupted")
+        if kind is None or issubclass(kind, Exception):
+            self._end()
+        else:
+            # Ctrl-C does not wait for what is under way; but a later get in this process needs the files let go.
+            Thread(target=self._end, name="shardflow-end", daemon=True).start()
+
+    def _end(self) -> None:
+        # Only when the threads have ended may the files be closed under them.
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for unfinished, _work in self._open:
+            unfinished.close()
+
+    def restore(self, name: str, manifest: Manifest, target: Path) -> None:
+        """Start writing one file; a target that holds this content already is left as it is."""
+        self._cancel.check()
+        if target.is_dir():
+            raise PathTaken(f"{target} is a directory, and {name} is a file", remedy="name another target")
+        if target.exists() and not target.is_file():
+            raise PathTaken(f"{target} is a device or a pipe, and would be replaced", remedy="name another target")
+        if same_content(manifest, target):
+            self._progress.add(manifest.size, reused=manifest.size)
+            self._progress.files_unchanged += 1
+            self._progress.files_done += 1
+            return
+        partial = PartialFile(name, manifest, target)
+        work: list[Future[None]] = []
+        self._open.append((partial, work))
+        if manifest.inline is not None:
+            partial.write_at(0, memoryview(manifest.inline))
+            self._progress.add(manifest.size)
+        work += [self._pool.submit(self._fetch, partial, part) for part in ranges(manifest.table, partial.rows)]
+        while len(self._open) > FILES_AT_ONCE:
+            self._finish_oldest()
+
+    def finish(self) -> None:
+        while self._open:
+            self._finish_oldest()
+
+    def _fetch(self, partial: PartialFile, wanted: Range) -> None:
+        self._cancel.check()
+        parts = [wanted]
+        if partial.may_have_some:
+            missing = [row for row in wanted.rows if not self._taken_from_earlier(partial, row)]
+            parts = list(ranges(partial.manifest.table, missing)) if len(missing) < len(wanted.rows) else parts
+        for part in parts:
+            with self._budget.hold(part.length + MAX_CHUNK_BYTES, self._cancel):
+                for row, data in chunks_of(self._transport, partial.manifest.table, part, partial.name):
+                    partial.write(row, data)
+                    self._progress.add(partial.bytes_of(row))
+
+    def _taken_from_earlier(self, partial: PartialFile, row: int) -> bool:
+        taken = partial.take_from_earlier(row)
+        if taken:
+            self._progress.add(partial.bytes_of(row), reused=partial.bytes_of(row))
+        return taken
+
+    def _finish_oldest(self) -> None:
+        partial, work = self._open[0]
+        for fetching in work:
+            fetching.result()
+        partial.finish()
+        self._open.popleft()
+        self._progress.files_done += 1
+
+
+def same_content(manifest: Manifest, target: Path) -> bool:
+    """Whether a file holds exactly this content already."""
+    try:
+        if not target.is_file() or target.stat().st_size != manifest.size:
+            return False
+        digest = blake3(max_threads=blake3.AUTO)
+        if manifest.size:
+            digest.update_mmap(target)
+        return digest.digest() == manifest.digest
+    except OSError:
+        return False

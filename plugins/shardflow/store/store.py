@@ -1,0 +1,335 @@
+"""A store: put files in, get them out, read them where they are, list and remove them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+from shardflow.store.cache import ChunkCache
+from shardflow.store.config import Settings, StoreConfig
+from shardflow.store.entries import Entry, Stat, entry_of, stat_of, sum_of
+from shardflow.store.errors import BadPath, PackMissing, PathMissing, PathTaken
+from shardflow.store.local_state import bytes_from
+from shardflow.store.location import Options, found_store, made_store
+from shardflow.store.manifest import Manifest, decode_manifest
+from shardflow.store.paths import is_marker, key_of, normal, path_of, prefix_of
+from shardflow.store.placing import TargetDirectory
+from shardflow.store.progress import Progress
+from shardflow.store.reader import Reader
+from shardflow.store.restore import Restorer
+from shardflow.store.sources import (
+    WRITTEN_LAST,
+    EmptyDirectory,
+    FileSource,
+    Source,
+    StreamSource,
+    file_source,
+    walk,
+)
+from shardflow.store.writer import Writer
+from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, StoreURL, Transport
+
+MEMORY_VARIABLE = "SHARDFLOW_MEMORY_BYTES"
+DEFAULT_MEMORY = 256 << 20
+READ_AHEAD = 32
+REMOTE = frozenset({"s3", "gs", "az"})
+
+_budget: ByteBudget | None = None
+
+
+def shared_budget() -> ByteBudget:
+    """The bytes that all work of this process may have in flight."""
+    global _budget  # noqa: PLW0603  # one budget for the process is the point of it
+    if _budget is None:
+        _budget = ByteBudget(max(1, bytes_from(MEMORY_VARIABLE, DEFAULT_MEMORY)))
+    return _budget
+
+
+@cache
+def reading_budget() -> ByteBudget:
+    """What readers may have in flight beside that: a put may read from one, so they must not wait for each other."""
+    return ByteBudget(max(1, shared_budget().total // 4))
+
+
+class Store:
+    """One store. Paths are relative to it, with `/` between their parts; `` is all of it."""
+
+    def __init__(self, transport: Transport, config: StoreConfig, budget: ByteBudget | None = None) -> None:
+        self.transport = transport
+        self.config = config
+        self.budget = budget or shared_budget()
+        self._cache = ChunkCache() if transport.url.backend in REMOTE else None
+
+    @classmethod
+    def init(cls, url: StoreURL | str, settings: Settings | None = None, options: Options = None) -> Store:
+        """Make a store."""
+        transport, config = made_store(_parsed(url), settings or Settings(), options)
+        return cls(transport, config)
+
+    @classmethod
+    def find(cls, url: StoreURL | str, options: Options = None) -> tuple[Store, str]:
+        """The store that a URL lies in, and the path it names there."""
+        transport, config, path = found_store(_parsed(url), options)
+        return cls(transport, config), normal(path)
+
+    @property
+    def url(self) -> StoreURL:
+        return self.transport.url
+
+    def put(
+        self,
+        source: str | Path | BinaryIO,
+        path: str = "",
+        *,
+        replace: bool = True,
+        progress: Progress | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Progress:
+        """Store a file, everything below a directory, or a stream, under a path.
+
+        A file goes to the path itself, or into it under its own name if it is a directory or the root. Another file of
+        that path is replaced, unless `replace` is False. Run again after any interruption, it sends what is missing.
+        """
+        self.config.check("write", str(self.url))
+        path = normal(path)
+        sources, existing = self._sources(source, path)
+        progress = progress if progress is not None else Progress()
+        progress.files_total, progress.bytes_total = _expected(sources)
+        try:
+            self._write(sources, existing, progress, cancel, replace=replace, learn=True)
+        except PackMissing:
+            # Something this put reused was collected under it. Files can be read again, without relying on anything.
+            if any(isinstance(source, StreamSource) for source in sources):
+                raise
+            progress.files_done = progress.bytes_done = progress.bytes_reused = 0
+            self._write(sources, existing, progress, cancel, replace=replace, learn=False)
+        return progress
+
+    def get(
+        self,
+        path: str,
+        target: str | Path,
+        *,
+        progress: Progress | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Progress:
+        """Write a stored file, or everything below a stored directory, to disk, every byte verified.
+
+        A file goes to the target itself, or into it if it is a directory. Run again after any interruption, it fetches
+        what is missing.
+        """
+        self.config.check("read", str(self.url))
+        path, target = normal(path), Path(target)
+        progress, cancel = progress if progress is not None else Progress(), cancel or Cancellation()
+        with Restorer(self.transport, self.budget, progress, cancel) as restorer:
+            if self.kind(path) == "file":
+                manifest = self.manifest(path)
+                progress.files_total, progress.bytes_total = 1, manifest.size
+                inside = target / path.rsplit("/", 1)[-1] if target.is_dir() else target
+                restorer.restore(path, manifest, inside)
+            else:
+                self._get_directory(path, target, restorer, progress)
+            restorer.finish()
+        return progress
+
+    def open(self, path: str) -> Reader:
+        """A stored file as a read-only file object that fetches what is read."""
+        self.config.check("read", str(self.url))
+        path = normal(path)
+        manifest = self.manifest(path)
+        return Reader(
+            path, self.transport, manifest, reading_budget(), cache=self._cache, reload=lambda: self.manifest(path)
+        )
+
+    def kind(self, path: str) -> str:
+        """`file` or `directory`; PathMissing if it is neither."""
+        path = normal(path)
+        if path and self._is_file(path):
+            return "file"
+        if not path or self._is_directory(path):
+            return "directory"
+        raise PathMissing(f"{self.url.joined(path)} does not exist", remedy="list what does with 'shardflow ls'")
+
+    def manifest(self, path: str) -> Manifest:
+        """What a stored file is made of."""
+        path = normal(path)
+        try:
+            data = self.transport.read(key_of(path))
+        except ObjectMissing:
+            if self._is_directory(path):
+                raise PathTaken(f"{self.url.joined(path)} is a directory", remedy="name a file in it") from None
+            raise PathMissing(
+                f"{self.url.joined(path)} does not exist", remedy="list what does with 'shardflow ls'"
+            ) from None
+        return decode_manifest(data, path)
+
+    def manifests(self, path: str = "") -> Iterator[tuple[str, Manifest]]:
+        """Every file at or below a path (and every empty directory), read a few ahead, in the order of their keys."""
+        prefix = prefix_of(path)
+        keys = [info.key for info in self.transport.list(prefix)]
+        yield from self._read_manifests(sorted(keys, key=_written_last))
+
+    def ls(self, path: str = "", *, recursive: bool = False, details: bool = False) -> Iterator[Entry]:
+        """Names right below a directory, or all files below it; a file lists itself."""
+        path = normal(path)
+        if self.kind(path) == "file":
+            yield entry_of(path, self.manifest(path))
+            return
+        directories, files = [], []
+        if recursive:
+            files = [info.key for info in self.transport.list(prefix_of(path))]
+        else:
+            prefix = prefix_of(path)
+            names, leaves = self.transport.list_names(prefix)
+            directories, files = [path_of(prefix + name) for name in names], [prefix + leaf for leaf in leaves]
+        plain = [Entry(directory, "directory") for directory in directories]
+        empty = [Entry(path_of(key), "directory") for key in files if is_marker(key) and path_of(key) != path]
+        keys = [key for key in files if not is_marker(key)]
+        if details:
+            found = [entry_of(file, manifest) for file, manifest in self._read_manifests(keys)]
+        else:
+            found = [Entry(path_of(key), "file") for key in keys]
+        yield from sorted([*plain, *empty, *found], key=lambda entry: entry.path)
+
+    def stat(self, path: str = "") -> Stat:
+        """Figures of a file, or of everything below a directory."""
+        path = normal(path)
+        if self.kind(path) == "file":
+            return stat_of(path, self.manifest(path))
+        return sum_of(path, [stat_of(file, manifest) for file, manifest in self.manifests(path)])
+
+    def rm(self, path: str, *, recursive: bool = False) -> int:
+        """Remove a name, or every name below a directory; returns how many files.
+
+        Their bytes stay until a garbage collection finds that nothing needs them.
+        """
+        self.config.check("delete", str(self.url))
+        path = normal(path)
+        if self.kind(path) == "file":
+            return int(self.transport.delete(key_of(path)))
+        if not recursive:
+            raise PathTaken(f"{self.url.joined(path)} is a directory", remedy="remove all below it with --recursive")
+        keys = [info.key for info in self.transport.list(prefix_of(path))]
+        # What completes a directory goes first, so that nobody takes the rest for the whole.
+        keys.sort(key=_written_last, reverse=True)
+        with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="shardflow-rm") as pool:
+            removed = list(pool.map(self.transport.delete, keys))
+        return sum(gone and not is_marker(key) for key, gone in zip(keys, removed, strict=True))
+
+    def _get_directory(self, path: str, target: Path, restorer: Restorer, progress: Progress) -> None:
+        infos = list(self.transport.list(prefix_of(path)))
+        progress.files_total = sum(not is_marker(info.key) for info in infos)
+        inside = TargetDirectory(target)
+        for file, manifest in self._read_manifests(sorted((info.key for info in infos), key=_written_last)):
+            relative = file[len(path) :].lstrip("/") if path else file
+            progress.bytes_total += manifest.size
+            if manifest.kind == "directory":
+                inside.directory(relative)
+            else:
+                restorer.restore(file, manifest, inside.file(relative))
+        inside.directory("")
+
+    def _read_manifests(self, keys: Iterable[str]) -> Iterator[tuple[str, Manifest]]:
+        def read(key: str) -> tuple[str, Manifest] | None:
+            path = path_of(key)
+            try:
+                return path, decode_manifest(self.transport.read(key), path)
+            except ObjectMissing:
+                return None  # removed since it was listed
+
+        with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="shardflow-list") as pool:
+            waiting = []
+            for key in keys:
+                waiting.append(pool.submit(read, key))
+                if len(waiting) >= 2 * READ_AHEAD and (found := waiting.pop(0).result()):
+                    yield found
+            yield from (found for future in waiting if (found := future.result()))
+
+    def _write(
+        self,
+        sources: list[Source | EmptyDirectory],
+        existing: set[str],
+        progress: Progress,
+        cancel: Cancellation | None,
+        *,
+        replace: bool,
+        learn: bool,
+    ) -> None:
+        with Writer(
+            self.transport,
+            self.config,
+            self.budget,
+            progress=progress,
+            cancel=cancel or Cancellation(),
+            existing=existing,
+            replace=replace,
+            learn=learn,
+        ) as writer:
+            for source in sources:
+                writer.add(source)
+            writer.finish()
+
+    def _sources(self, source: str | Path | BinaryIO, path: str) -> tuple[list[Source | EmptyDirectory], set[str]]:
+        """What to store where, and which of the keys it goes to exist."""
+        if not isinstance(source, str | Path):
+            path = self._free_file_path(path, "")
+            return [StreamSource.begun(path, source)], {key_of(path)}
+        file = Path(source)
+        if file.is_dir():
+            return list(walk(file, path)), self._below_free_directory(path)
+        path = self._free_file_path(path, file.absolute().name)
+        return [file_source(file, path)], {key_of(path)}
+
+    def _free_file_path(self, path: str, name: str) -> str:
+        if not path or self._is_directory(path):
+            if not name:
+                where = self.url.joined(path)
+                raise BadPath(f"a stream needs a name, and {where} is a directory", remedy=f"put it to {where}/<name>")
+            path = normal(f"{path}/{name}" if path else name)
+            if self._is_directory(path):
+                raise PathTaken(f"{path} is a directory in the store", remedy="remove it first, or use another path")
+        self._check_parents(path)
+        return path
+
+    def _below_free_directory(self, path: str) -> set[str]:
+        if path:
+            self._check_parents(path)
+            if self._is_file(path):
+                raise PathTaken(f"{path} is a file in the store", remedy="remove it first, or use another path")
+        return {info.key for info in self.transport.list(prefix_of(path))}
+
+    def _check_parents(self, path: str) -> None:
+        parts = path.split("/")[:-1]
+        for count in range(1, len(parts) + 1):
+            parent = "/".join(parts[:count])
+            if self._is_file(parent):
+                raise PathTaken(
+                    f"{parent} is a file in the store, so nothing can be put below it", remedy="use another path"
+                )
+
+    def _is_file(self, path: str) -> bool:
+        try:
+            self.transport.head(key_of(path))
+        except ObjectMissing:
+            return False
+        return True
+
+    def _is_directory(self, path: str) -> bool:
+        directories, files = self.transport.list_names(prefix_of(path))
+        return bool(directories or files)
+
+
+def _written_last(key: str) -> tuple[bool, str]:
+    return key.rsplit("/", 1)[-1] in WRITTEN_LAST, key
+
+
+def _expected(sources: list[Source | EmptyDirectory]) -> tuple[int, int]:
+    files = [source for source in sources if isinstance(source, FileSource)]
+    return len(files), sum(source.size for source in files)
+
+
+def _parsed(url: StoreURL | str) -> StoreURL:
+    return url if isinstance(url, StoreURL) else StoreURL.parse(url)

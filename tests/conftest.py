@@ -1,0 +1,41 @@
+"""What holds for every test: nothing of the person who runs them leaks in, and servers start when first asked for."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest_plugins = ["services.fixtures"]
+
+CLOUD_SETTINGS = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_")
+
+# No deadline: the machines that run this are shared, and a slow example is not a wrong one.
+hypothesis.settings.register_profile("shardflow", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("shardflow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_clouds() -> Iterator[None]:
+    """No credentials, profiles or endpoints but those a test sets; also for the commands it starts."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith(CLOUD_SETTINGS)]:
+            environment.delenv(name)
+        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        environment.setenv("AWS_CONFIG_FILE", os.devnull)
+        environment.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journal and cache of one test never meet those of another, or of the person running it."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("SHARDFLOW_STATE", str(home / "state"))
+    monkeypatch.setenv("SHARDFLOW_CACHE", str(home / "cache"))
+    monkeypatch.delenv("SHARDFLOW_STORE", raising=False)

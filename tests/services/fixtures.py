@@ -1,0 +1,164 @@
+"""The pytest side of the servers: fixtures that start them once, and an honest account of what could not run.
+
+    moto, gcs                come with pip, always there
+    ceph, azure              from Debian and npm; `make services` installs them
+    object_store             each of the four in turn
+    fault_proxy(service)     (the same service seen through a fault proxy, the proxy)
+    fresh_url(service)       a function: the URL of an empty place in it
+
+A test that uses a server which is not installed has the `service` marker, of its own or from here, and is skipped; the
+end of the run lists what was left out. With CI or SHARDFLOW_REQUIRE_SERVICES set it fails instead.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import pytest
+
+from faults.proxy import FaultProxy
+from services import azurite, ceph_rgw, moto_s3
+from services.process import tail
+from services.service import ServerFailed, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import ModuleType
+
+INSTALLED_APART: dict[str, ModuleType] = {"ceph": ceph_rgw, "azure": azurite}
+"""By fixture: the modules that say whether their server is installed, and run it."""
+
+DID_NOT_RUN = pytest.StashKey[dict[str, str]]()
+
+
+class Proxied(NamedTuple):
+    """A service whose endpoint is a fault proxy's, and that proxy."""
+
+    service: Service
+    proxy: FaultProxy
+
+
+def fresh_url(service: Service, prefix: str = "some/prefix") -> str:
+    """A URL in a bucket that nothing else uses."""
+    bucket = f"bucket-{secrets.token_hex(6)}"
+    service.make_bucket(bucket)
+    return service.url_for(bucket, prefix)
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """S3 as moto plays it: complete, without authentication."""
+    with moto_s3.running(tmp_path_factory.mktemp("moto")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def gcs(moto: Service) -> Iterator[Service]:
+    """Enough of the XML API of Google Cloud Storage for obstore, in front of moto: a test aid, not the real thing."""
+    from services import gcs_emulator  # it brings aiohttp, which only its own tests should wait for
+
+    with gcs_emulator.running(moto) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def ceph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A real object store: Ceph's S3 gateway, with authentication, on a cluster of one."""
+    yield from _while_it_runs(request.config, "ceph", tmp_path_factory.mktemp("ceph"))
+
+
+@pytest.fixture(scope="session")
+def azure(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Azure Blob Storage as Microsoft's Azurite plays it."""
+    yield from _while_it_runs(request.config, "azure", tmp_path_factory.mktemp("azure"))
+
+
+@pytest.fixture(
+    params=[
+        "moto",
+        "gcs",
+        pytest.param("ceph", marks=pytest.mark.service("ceph")),
+        pytest.param("azure", marks=pytest.mark.service("azure")),
+    ]
+)
+def object_store(request: pytest.FixtureRequest) -> Service:
+    """Every object store in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[Callable[[Service], Proxied]]:
+    """Puts a proxy of the test's own before a service."""
+    with ExitStack() as proxies:
+
+        def before(service: Service) -> Proxied:
+            proxy = proxies.enter_context(FaultProxy(service.host_and_port))
+            return Proxied(service.seen_at(proxy.address), proxy)
+
+        yield before
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[DID_NOT_RUN] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that use a server by its fixture, so that `-m "not service"` knows them all."""
+    for item in items:
+        marked = {name for marker in item.iter_markers("service") for name in marker.args}
+        for name in INSTALLED_APART.keys() & set(getattr(item, "fixturenames", ())) - marked:
+            item.add_marker(pytest.mark.service(name))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("service"):
+        _need_installed(item.config, *marker.args)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Adds the end of the server's log to the report of a test that failed with it."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for service in getattr(item, "funcargs", {}).values():
+            if isinstance(service, Service):
+                report.sections.append((f"end of {service.log}", tail(service.log)))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left_out = config.stash[DID_NOT_RUN]
+    if left_out:
+        terminalreporter.section("servers")
+    for name, reason in left_out.items():
+        terminalreporter.line(f"Did not run: {name} ({reason})")
+
+
+def _while_it_runs(config: pytest.Config, name: str, home: Path) -> Iterator[Service]:
+    _need_installed(config, name)
+    with ExitStack() as server:
+        server.callback(shutil.rmtree, home / "data", ignore_errors=True)  # the logs beside it stay
+        try:
+            service = server.enter_context(INSTALLED_APART[name].running(home))
+        except ServerFailed as failure:
+            _leave_out(config, name, f"failed to start: {failure}")
+        yield service
+
+
+def _need_installed(config: pytest.Config, name: str) -> None:
+    if reason := INSTALLED_APART[name].missing():
+        _leave_out(config, name, reason)
+
+
+def _leave_out(config: pytest.Config, name: str, reason: str) -> NoReturn:
+    """The one place that skips: a server that comes neither with Python nor with pip is not on this machine."""
+    if os.environ.get("CI") or os.environ.get("SHARDFLOW_REQUIRE_SERVICES"):
+        pytest.fail(f"{name}: {reason}", pytrace=False)
+    config.stash[DID_NOT_RUN][name] = reason
+    pytest.skip(f"{name}: {reason}")

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Installs the servers that tests use and pip does not bring: Ceph with its S3 gateway from Debian's packages, Azurite
+# from npm into .services/ below the project. What is there already stays as it is.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+AZURITE=3.37.0
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    echo "installing packages needs root, and there is no sudo: run 'make services' as root" >&2
+    return 1
+  fi
+}
+
+lacks() {
+  local program
+  for program in "$@"; do
+    command -v "$program" >/dev/null || return 0
+  done
+  return 1
+}
+
+packages=()
+if lacks ceph ceph-authtool ceph-mon ceph-osd monmaptool radosgw radosgw-admin; then
+  packages+=(ceph-common ceph-mon ceph-osd radosgw)
+fi
+if lacks node npm; then
+  packages+=(nodejs npm)
+fi
+if [ "${#packages[@]}" -gt 0 ]; then
+  if lacks apt-get; then
+    echo "no apt-get here: install ${packages[*]} with this system's own means" >&2
+    exit 1
+  fi
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+fi
+
+if [ ! -x .services/node_modules/.bin/azurite-blob ]; then
+  npm install --prefix .services --no-audit --no-fund --loglevel=error "azurite@$AZURITE"
+fi
+
+radosgw --version
+echo "azurite $(.services/node_modules/.bin/azurite-blob --version)"

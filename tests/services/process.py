@@ -1,0 +1,106 @@
+"""Starts a server as a child process, waits until it answers, and ends it: by its own id and never by name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Self
+
+from services.service import ServerFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Whether an HTTP server answers at this URL, with whatever status."""
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return True
+    except OSError:
+        return False
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """An environment without the caller's cloud settings, Python paths and home."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+    return kept | {"HOME": str(home), "TMPDIR": str(home)}
+
+
+def run(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    """Runs a preparing command to its end."""
+    with log.open("ab") as sink:
+        status = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=env, check=False)
+    if status.returncode:
+        raise ServerFailed(f"{' '.join(argv[:3])}... ended with status {status.returncode}\n{tail(log)}")
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The end of a log file, for a failure message."""
+    if not log.exists():
+        return f"(no log at {log})"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class ServerProcess:
+    """One server in the foreground of its own process; it goes when the test run goes, even by `kill -9`."""
+
+    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+        self.log = log
+        self._name = argv[0].rpartition("/")[2]
+        with log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                [*_dies_with_its_parent(), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=env,
+                start_new_session=True,  # Ctrl-C is for the test run, which then stops its servers in order
+            )
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Returns when `ready` says so; ServerFailed with the log when the process ends or time runs out first."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self._process.poll() is not None:
+                raise ServerFailed(f"{self._name} ended with status {self._process.returncode}\n{tail(self.log)}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"{self._name} did not answer within {seconds:.0f} s\n{tail(self.log)}")
+            time.sleep(0.05)
+
+    def stop(self, patience: float = 10.0) -> None:
+        """Asks the process to end; kills it after `patience` seconds."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _dies_with_its_parent() -> list[str]:
+    setpriv = shutil.which("setpriv")  # part of util-linux; elsewhere a killed test run leaves its servers behind
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []

@@ -1,0 +1,52 @@
+"""A server that is not installed: skipped and said so on a user's machine, a failure where everything must run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUITE = """
+import pytest
+def test_by_fixture(ceph): pass
+@pytest.mark.service("ceph")
+def test_by_marker(): pass
+def test_of_neither(): pass
+"""
+
+
+def run_suite(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the suite on a machine where no program is installed."""
+    (home / "test_suite.py").write_text(SUITE)
+    (home / "pytest.ini").write_text("[pytest]\nmarkers = service(name): needs a server\n")
+    kept = {name: value for name, value in os.environ.items() if name not in {"CI", "SHARDFLOW_REQUIRE_SERVICES"}}
+    env = kept | {"PATH": str(home), "PYTHONPATH": os.pathsep.join(sys.path)} | environment
+    argv = [sys.executable, "-m", "pytest", "-p", "services.fixtures", "-q", *arguments, str(home)]
+    return subprocess.run(argv, cwd=home, env=env, capture_output=True, text=True, check=False)
+
+
+def test_a_missing_server_is_skipped_and_listed_at_the_end(tmp_path: Path) -> None:
+    done = run_suite(tmp_path)
+    assert done.returncode == 0
+    assert "1 passed, 2 skipped" in done.stdout
+    assert "Did not run: ceph (not installed; 'make services' installs it)" in done.stdout
+
+
+@pytest.mark.parametrize("variable", ["CI", "SHARDFLOW_REQUIRE_SERVICES"])
+def test_a_missing_server_fails_where_all_must_run(tmp_path: Path, variable: str) -> None:
+    done = run_suite(tmp_path, **{variable: "true"})
+    assert done.returncode == 1
+    assert "1 passed, 2 errors" in done.stdout
+    assert "ceph: not installed" in done.stdout
+
+
+def test_tests_with_servers_can_be_left_out_as_one(tmp_path: Path) -> None:
+    done = run_suite(tmp_path, "-m", "not service")
+    assert "1 passed, 2 deselected" in done.stdout
+    assert "Did not run" not in done.stdout

@@ -1,0 +1,1 @@
+"""Tests of fsck, gc, repack, stats, rebuild and doctor."""

@@ -1,0 +1,240 @@
+"""Packs are sent in the background, in order, within the budget; none that is there is sent again."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardflow import codec
+from shardflow.dtype import DType
+from shardflow.store.catalog import Catalog
+from shardflow.store.fetch import chunks_of, ranges
+from shardflow.store.journal import Journal
+from shardflow.store.pack import check_whole, pack_key, pack_of_key
+from shardflow.store.sending import MAX_PACKS_IN_MEMORY, PackSender, StoredChunk, rewritten
+from shardflow.transport import AccessDenied, ByteBudget, Totals, Transport
+from store.samples import in_memory, named, noise, stored
+
+PACK_BYTES = 10_000
+CHUNKS = [noise(900 + number, number) for number in range(45)]
+
+
+class Gated(Transport):
+    """Lets writes through one by one, or makes them fail."""
+
+    gate: threading.Semaphore
+    failing = False
+
+    def write(self, key: str, data: object, **options: object) -> object:  # type: ignore[override]
+        if self.failing:
+            raise AccessDenied("no", remedy="ask")
+        assert self.gate.acquire(timeout=10)
+        return super().write(key, data, **options)  # type: ignore[arg-type]
+
+
+class Bench:
+    """A sender and all it works with."""
+
+    def __init__(self, place: Path, transport: Transport | None = None, budget: int = 1 << 30) -> None:
+        self.transport = transport or in_memory()
+        self.totals = Totals()
+        self.catalog = Catalog()
+        self.journal = Journal("id", place)
+        self.budget = ByteBudget(budget)
+        self.sender = PackSender(
+            self.transport.session(totals=self.totals), self.catalog, self.journal, self.budget, PACK_BYTES
+        )
+
+    def add(self, data: bytes) -> int:
+        encoded = codec.encode(data, DType.BYTES)
+        return self.sender.add(named(data), len(data), encoded.codec, encoded.parts)
+
+    def packs(self) -> dict[bytes, bytes]:
+        found = {}
+        for info in self.transport.list("packs/"):
+            pack = pack_of_key(info.key)
+            assert pack is not None
+            found[pack] = bytes(self.transport.read(info.key))
+        return found
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.sender.close()
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Iterator[tuple[Bench, Gated]]:
+    transport = in_memory()
+    transport.__class__ = Gated
+    assert isinstance(transport, Gated)
+    transport.gate = threading.Semaphore(0)
+    bench = Bench(tmp_path, transport)
+    yield bench, bench.sender._transport  # type: ignore[misc]
+    transport.gate.release(100)
+    bench.sender.close()
+
+
+def test_every_chunk_arrives_where_the_catalog_says(bench: Bench) -> None:
+    rows = array("I", [bench.add(data) for data in CHUNKS])
+    bench.sender.drain()
+
+    table, sequence = bench.catalog.table(rows)
+    found = {
+        table.id(row): bytes(data)
+        for part in ranges(table, range(len(table)))
+        for row, data in chunks_of(bench.transport, table, part, "m")
+    }
+    assert [found[table.id(int(place))] for place in sequence] == CHUNKS
+
+
+def test_packs_are_whole_named_by_content_and_near_their_target(bench: Bench) -> None:
+    for data in CHUNKS:
+        bench.add(data)
+    bench.sender.drain()
+    packs = bench.packs()
+    assert bench.sender.packs_sent == len(packs) == len(bench.sender.own) == 5
+    assert set(packs) == set(bench.catalog.packs)
+    for pack, data in packs.items():
+        check_whole(pack, data)
+        assert len(data) <= PACK_BYTES
+
+
+def test_the_same_chunks_make_the_same_packs(bench: Bench, tmp_path: Path) -> None:
+    """A run that comes after a crash without its journal builds packs that are there already."""
+    again = Bench(tmp_path / "other", bench.transport)
+    for which in (bench, again):
+        for data in CHUNKS:
+            which.add(data)
+        which.sender.drain()
+        which.sender.close()
+    assert (bench.sender.packs_sent, again.sender.packs_sent) == (5, 0)
+    assert again.totals.bytes_sent == 0
+    assert bench.catalog.packs == again.catalog.packs
+    assert len(dict(again.journal.unfinished())) == 5
+
+
+def test_a_pack_that_was_cut_short_is_sent_again(bench: Bench, tmp_path: Path) -> None:
+    for data in CHUNKS:
+        bench.add(data)
+    bench.sender.drain()
+    whole = bench.packs()
+    cut = next(iter(whole))
+    bench.transport.write(pack_key(cut), whole[cut][:100])
+    again = Bench(tmp_path / "other", bench.transport)
+    for data in CHUNKS:
+        again.add(data)
+    again.sender.drain()
+    again.sender.close()
+    assert again.sender.packs_sent == 1
+    assert bench.packs() == whole
+
+
+def test_a_pack_is_noted_when_it_has_arrived_and_not_before(gated: tuple[Bench, Gated]) -> None:
+    bench, transport = gated
+    bench.add(CHUNKS[0])
+    bench.sender.flush()
+    assert not dict(bench.journal.unfinished())
+    transport.gate.release()
+    bench.sender.drain()
+    [(pack, entries)] = bench.journal.unfinished()
+    assert [entry.chunk for entry in entries] == [named(CHUNKS[0])]
+    assert pack in bench.packs()
+
+
+def test_it_says_which_packs_have_arrived(gated: tuple[Bench, Gated]) -> None:
+    bench, transport = gated
+    assert bench.sender.sent_below() == 0, "nothing was begun, so nothing is missing"
+    foreign = bench.catalog.number_of(named(b"another writer's pack"))
+    for data in CHUNKS[:15]:
+        bench.add(data)
+    first, second = sorted(bench.sender.own)
+    assert foreign < first
+    assert bench.sender.sent_below() == first
+    transport.gate.release()
+    while bench.sender.sent_below() == first:
+        pass
+    assert bench.sender.sent_below() == second, "the second is still being filled"
+    transport.gate.release()
+    bench.sender.drain()
+    assert bench.sender.sent_below() == second + 1
+
+
+def test_a_failure_is_raised_where_the_next_chunk_is_added_or_at_the_latest_at_the_end(bench: Bench) -> None:
+    bench.sender._transport.__class__ = Gated
+    bench.sender._transport.failing = True  # type: ignore[attr-defined]
+    with pytest.raises(AccessDenied, match="no; ask"):
+        [bench.add(data) for data in CHUNKS * 3]
+    bench.sender.close()
+    assert bench.budget.out == 0
+
+
+def test_memory_follows_the_budget(tmp_path: Path) -> None:
+    for budget, most in ((PACK_BYTES - 1, 1), (2 * PACK_BYTES, 3), (100 * PACK_BYTES, MAX_PACKS_IN_MEMORY)):
+        transport = in_memory()
+        transport.__class__ = Gated
+        assert isinstance(transport, Gated)
+        transport.gate = threading.Semaphore(0)
+        bench = Bench(tmp_path / str(budget), transport, budget)
+        filling = threading.Thread(target=lambda bench=bench: [bench.add(data) for data in CHUNKS])
+        filling.start()
+        filling.join(0.1)
+        assert filling.is_alive(), "no more memory: it waits for the first pack to arrive"
+        assert len(bench.sender.own) <= most
+        assert bench.budget.out <= (most - 1) * PACK_BYTES
+        transport.gate.release(100)
+        filling.join(10)
+        bench.sender.drain()
+        assert bench.budget.peak <= budget
+        bench.sender.close()
+        assert bench.budget.out == 0
+        assert len(bench.packs()) == 5
+
+
+def test_closing_drops_what_was_not_sent(bench: Bench) -> None:
+    bench.add(CHUNKS[0])
+    bench.sender.close()
+    assert bench.packs() == {}
+
+
+def test_a_chunk_coded_against_another_names_it_in_the_pack(bench: Bench) -> None:
+    base = bench.add(CHUNKS[0])
+    bench.sender.add(named(b"delta"), 5, 16, (b"delta",), (base,))
+    bench.sender.drain()
+    [(pack, data)] = bench.packs().items()
+    assert [entry.bases for entry in check_whole(pack, data)] == [(), (named(CHUNKS[0]),)]
+
+
+def test_stored_chunks_are_copied_as_they_are() -> None:
+    place = in_memory()
+    manifest = stored(place, CHUNKS[:3])
+    table = manifest.table
+    source = bytes(place.read(pack_key(table.packs[0])))
+    chunks = []
+    for row in range(3):
+        start = int(table.offset[row])
+        data = source[start : start + int(table.stored[row])]
+        chunks.append(StoredChunk(table.id(row), int(table.size[row]), int(table.codec[row]), data, (bytes(32),) * row))
+
+    plain, _ = rewritten(place, chunks)
+    salted, offsets = rewritten(place, chunks, salt=b"s" * 16)
+
+    assert plain != salted
+    whole = bytes(place.read(pack_key(salted)))
+    entries = check_whole(salted, whole)
+    assert [entry.offset for entry in entries] == offsets
+    assert [whole[entry.offset : entry.offset + entry.stored] for entry in entries] == [chunk.data for chunk in chunks]
+    assert [entry.bases for entry in entries] == [(), (bytes(32),), (bytes(32),) * 2]
+
+
+def test_a_rewritten_pack_has_room_for_many_small_chunks() -> None:
+    chunks = [StoredChunk(named(b"%d" % number), 9, 0, b"%d" % number) for number in range(20_000)]
+    place = in_memory()
+    pack, offsets = rewritten(place, chunks)
+    assert [entry.offset for entry in check_whole(pack, place.read(pack_key(pack)))] == offsets

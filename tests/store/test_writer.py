@@ -1,0 +1,151 @@
+"""What a put asks of the store and of this machine: few requests, no more memory than there is, nobody else's notes."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.crashing import Crash, Fate, mortal
+from shardflow.store.errors import SourceUnusable
+from shardflow.store.journal import Journal
+from shardflow.store.store import Store
+from shardflow.transport import ByteBudget, Transport
+from store.samples import noise
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each kind of request was made for each kind of object."""
+    made: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def counting(verb: str) -> Any:
+        real = getattr(Transport, verb)
+
+        def count(self: Transport, key: str = "", *rest: Any, **options: Any) -> Any:
+            with lock:
+                made[f"{verb} {key.partition('/')[0]}"] += 1
+            return real(self, key, *rest, **options)
+
+        return count
+
+    for verb in ("read", "head", "list", "list_names", "write"):
+        monkeypatch.setattr(Transport, verb, counting(verb))
+    return made
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A hundred files, each too large for its manifest."""
+    directory = tmp_path / "source"
+    directory.mkdir()
+    for number in range(100):
+        (directory / f"{number}").write_bytes(noise(5_000, number))
+    return directory
+
+
+def test_a_new_directory_costs_one_object_a_file_and_few_requests_beside(
+    store: Store, directory: Path, requests: Counter[str]
+) -> None:
+    store.put(directory, "m")
+    packs = requests.pop("write packs")
+    assert packs < 20
+    assert requests.pop("write tree") == 100
+    assert requests.pop("head packs") <= 2 * packs, "is it there already, is it there still"
+    assert requests.pop("list trash") <= packs
+    assert sum(requests.values()) < 10, requests
+
+
+def test_putting_it_again_reads_each_manifest_and_asks_for_each_pack_once(
+    store: Store, directory: Path, requests: Counter[str]
+) -> None:
+    store.put(directory, "m")
+    packs = requests["write packs"]
+    requests.clear()
+    report = store.put(directory, "m")
+    assert report.files_unchanged == 100
+    assert requests.pop("read tree") == 200, "to learn from, and to compare with"
+    assert requests.pop("head packs") <= 2 * packs
+    assert requests.pop("list trash") <= packs
+    assert sum(requests.values()) < 10, requests
+
+
+def test_a_put_leaves_the_notes_of_another_to_it(store: Store, tmp_path: Path) -> None:
+    """A large put was killed, and a small one runs before the large one is tried again."""
+    (tmp_path / "large").write_bytes(noise(1_000_000))
+    dying = mortal(store, Fate(dies_at=6))
+    with pytest.raises(Crash):
+        dying.put(tmp_path / "large", "large")
+    for thread in threading.enumerate():
+        if thread.name.startswith("shardflow-send"):
+            thread.join(10)
+    noted = dict(Journal(store.config.id).unfinished())
+    assert noted
+
+    store.put(io.BytesIO(noise(50_000, 1)), "small")
+
+    assert dict(Journal(store.config.id).unfinished()) == noted
+    assert store.put(tmp_path / "large", "large").bytes_reused >= 60_000 * len(noted)
+    assert not dict(Journal(store.config.id).unfinished())
+
+
+def test_a_put_may_read_from_a_reader_however_little_memory_there_is(store: Store) -> None:
+    """The put holds all there is while it waits for the reader."""
+    poor = Store(store.transport, store.config, ByteBudget(1))
+    poor.put(io.BytesIO(noise(300_000)), "m")
+    with poor.open("m") as file:
+        poor.put(file, "copy")
+    assert store.stat("copy").digest == store.stat("m").digest
+    assert poor.budget.out == 0
+
+
+def test_many_puts_may_read_from_readers_at_once(store: Store) -> None:
+    """Some of them wait for memory, and must not stand in the way of what the others read."""
+    store.put(io.BytesIO(noise(300_000)), "m")
+    shared = Store(store.transport, store.config, ByteBudget(100 << 20))
+
+    def copy(number: int) -> None:
+        with shared.open("m") as file:
+            shared.put(file, f"copy-{number}")
+
+    threads = [threading.Thread(target=copy, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(list(store.ls(""))) == 7
+
+
+def test_a_put_that_fails_gives_its_memory_back(store: Store) -> None:
+    budget = ByteBudget(1 << 30)
+    failing = Store(store.transport, store.config, budget)
+    for source in (io.StringIO("text"), io.StringIO("more text")):
+        with pytest.raises(SourceUnusable, match="the stream gives str, not bytes"):
+            failing.put(source, "m")  # type: ignore[arg-type]
+    assert budget.out == 0
+
+
+def test_a_name_that_cannot_be_stored_stops_a_put_before_it_sends_anything(
+    store: Store, directory: Path, requests: Counter[str]
+) -> None:
+    (directory / ("é" * 100)).write_bytes(b"the last one by name")
+    with pytest.raises(Exception, match="use a shorter name"):
+        store.put(directory, "m")
+    assert not [request for request in requests if request.startswith("write")]
+
+
+def test_files_whose_names_are_no_text_are_stored_and_found_again(store: Store, tmp_path: Path) -> None:
+    name = os.fsdecode(b"weights-\xff.bin")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / name).write_bytes(noise(1_200_000))
+    store.put(tmp_path / "source", "m")
+    assert store.put(tmp_path / "source", "n").bytes_reused == 1_200_000
+    store.get("n", tmp_path / "back")
+    assert (tmp_path / "back" / name).read_bytes() == noise(1_200_000)
