@@ -1,0 +1,1 @@
+"""Whole commands in their own processes, against real places."""
