@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from faults.crashing import Fate, mortal
+from shardflow.store import sources
 from shardflow.store.errors import PackMissing
 from shardflow.store.store import Store
 from shardflow.store.tombstones import Doomed, write_tombstone
@@ -93,7 +94,10 @@ def test_packs_deleted_under_a_put_are_written_anew(store: Store, model: Path) -
     assert store.open("v2/model.bin").read() == CONTENT + b"and more" * 10_000
 
 
-def test_a_stream_that_relied_on_deleted_packs_says_so_and_stores_nothing(store: Store) -> None:
+def test_a_stream_that_relied_on_deleted_packs_says_so_and_stores_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "HEAD_BYTES", 1 << 16)  # a longer stream than is kept to be read again
     store.put(io.BytesIO(CONTENT), "v1")
     fate = Fate()
 
@@ -148,3 +152,28 @@ def test_of_two_writers_that_must_not_replace_one_is_refused(store: Store, model
         mortal(store, fate).put(model, "v1", replace=False)
 
     assert store.open("v1").read() == CONTENT[::-1]
+
+
+def test_a_get_of_what_is_repacked_under_it_goes_on_from_the_new_place(
+    store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shardflow.store import restore
+
+    store.put(model, "v1")
+    original, moved = restore.chunks_of, []
+
+    def repacked_first(*arguments: object) -> object:
+        if not moved:
+            moved.append(store.manifest("v1").table.packs)
+            store.put(io.BytesIO(CONTENT[:-1]), "v1")  # a new version in a pack of its own, then the old one again
+            delete_packs(store)
+            store.put(model, "v1")
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(restore, "chunks_of", repacked_first)
+    old = store.manifest("v1")
+    monkeypatch.setattr(store, "manifest", lambda path, plain=store.manifest: old if not moved else plain(path))
+
+    store.get("v1", model.parent / "back.bin")
+
+    assert (model.parent / "back.bin").read_bytes() == CONTENT

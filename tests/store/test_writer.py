@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from faults.crashing import Crash, Fate, mortal
-from shardflow.store.errors import SourceUnusable
+from shardflow.store.errors import PackMissing, SourceUnusable
 from shardflow.store.journal import Journal
 from shardflow.store.store import Store
-from shardflow.transport import ByteBudget, Transport
+from shardflow.transport import ByteBudget, Cancellation, Transport
 from store.samples import noise
 
 
@@ -149,3 +149,37 @@ def test_files_whose_names_are_no_text_are_stored_and_found_again(store: Store, 
     assert store.put(tmp_path / "source", "n").bytes_reused == 1_200_000
     store.get("n", tmp_path / "back")
     assert (tmp_path / "back" / name).read_bytes() == noise(1_200_000)
+
+
+def test_packs_that_vanish_under_a_put_are_written_anew_also_when_it_can_be_cancelled(
+    store: Store, tmp_path: Path
+) -> None:
+    """The first attempt fails and stops its threads; that must not stop the second."""
+    (tmp_path / "model").write_bytes(noise(300_000))
+    store.put(tmp_path / "model", "v1")
+    vanishing: list[str] = []
+
+    def collector(verb: str, key: str) -> None:
+        if key.startswith("packs/") and not vanishing:
+            vanishing.extend(info.key for info in store.transport.list("packs/"))
+            for pack in vanishing:
+                store.transport.delete(pack)
+
+    (tmp_path / "changed").write_bytes(noise(300_000) + noise(70_000, 1))
+    cancel = Cancellation()
+    mortal(store, Fate(before=collector)).put(tmp_path / "changed", "v1", cancel=cancel)
+    assert vanishing
+    assert store.open("v1").read() == noise(300_000) + noise(70_000, 1)
+    assert not cancel.cancelled
+
+
+def test_a_failure_does_not_cancel_what_else_shares_the_token(store: Store, tmp_path: Path) -> None:
+    cancel = Cancellation()
+    with pytest.raises(SourceUnusable):
+        store.put(io.StringIO("text"), "m", cancel=cancel)  # type: ignore[arg-type]
+    store.put(io.BytesIO(noise(50_000)), "m")
+    for info in list(store.transport.list("packs/")):
+        store.transport.delete(info.key)
+    with pytest.raises(PackMissing):
+        store.get("m", tmp_path / "m", cancel=cancel)
+    assert not cancel.cancelled

@@ -27,6 +27,11 @@ class Progress:
             self.bytes_done += done
             self.bytes_reused += reused
 
+    def restart(self) -> None:
+        """The operation begins anew; what went over the wire stays counted."""
+        with self._lock:
+            self.files_done = self.files_unchanged = self.bytes_done = self.bytes_reused = 0
+
     def as_dict(self) -> dict[str, int]:
         """The result of an operation, for `--json`."""
         own = {

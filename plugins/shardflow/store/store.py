@@ -101,10 +101,10 @@ class Store:
         try:
             self._write(sources, existing, progress, cancel, replace=replace, learn=True)
         except PackMissing:
-            # Something this put reused was collected under it. Files can be read again, without relying on anything.
-            if any(isinstance(source, StreamSource) for source in sources):
+            # Something this put reused was collected under it. What can be read again relies on nothing this time.
+            if any(isinstance(source, StreamSource) and not source.ended for source in sources):
                 raise
-            progress.files_done = progress.bytes_done = progress.bytes_reused = 0
+            progress.restart()
             self._write(sources, existing, progress, cancel, replace=replace, learn=False)
         return progress
 
@@ -123,16 +123,13 @@ class Store:
         """
         self.config.check("read", str(self.url))
         path, target = normal(path), Path(target)
-        progress, cancel = progress if progress is not None else Progress(), cancel or Cancellation()
-        with Restorer(self.transport, self.budget, progress, cancel) as restorer:
-            if self.kind(path) == "file":
-                manifest = self.manifest(path)
-                progress.files_total, progress.bytes_total = 1, manifest.size
-                inside = target / path.rsplit("/", 1)[-1] if target.is_dir() else target
-                restorer.restore(path, manifest, inside)
-            else:
-                self._get_directory(path, target, restorer, progress)
-            restorer.finish()
+        progress = progress if progress is not None else Progress()
+        try:
+            self._restore(path, target, progress, Cancellation(parent=cancel))
+        except PackMissing:
+            # It may have been repacked under this get: then its manifests name the new places by now.
+            progress.restart()
+            self._restore(path, target, progress, Cancellation(parent=cancel))
         return progress
 
     def open(self, path: str) -> Reader:
@@ -219,8 +216,20 @@ class Store:
             removed = list(pool.map(self.transport.delete, keys))
         return sum(gone and not is_marker(key) for key, gone in zip(keys, removed, strict=True))
 
+    def _restore(self, path: str, target: Path, progress: Progress, cancel: Cancellation) -> None:
+        with Restorer(self.transport, self.budget, progress, cancel) as restorer:
+            if self.kind(path) == "file":
+                manifest = self.manifest(path)
+                progress.files_total, progress.bytes_total = 1, manifest.size
+                inside = target / path.rsplit("/", 1)[-1] if target.is_dir() else target
+                restorer.restore(path, manifest, inside)
+            else:
+                self._get_directory(path, target, restorer, progress)
+            restorer.finish()
+
     def _get_directory(self, path: str, target: Path, restorer: Restorer, progress: Progress) -> None:
         infos = list(self.transport.list(prefix_of(path)))
+        progress.bytes_total = 0
         progress.files_total = sum(not is_marker(info.key) for info in infos)
         inside = TargetDirectory(target)
         for file, manifest in self._read_manifests(sorted((info.key for info in infos), key=_written_last)):
@@ -263,7 +272,7 @@ class Store:
             self.config,
             self.budget,
             progress=progress,
-            cancel=cancel or Cancellation(),
+            cancel=Cancellation(parent=cancel),
             existing=existing,
             replace=replace,
             learn=learn,
