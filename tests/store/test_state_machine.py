@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from faults.crashing import Crash, Fate, mortal
+from shardflow.store.care.fsck import check
 from shardflow.store.care.gc import collect
+from shardflow.store.care.repack import repack
 from shardflow.store.config import Cutting, Settings
-from shardflow.store.errors import PathMissing
+from shardflow.store.errors import PackMissing, PathMissing
 from shardflow.store.reader import Reader
 from shardflow.store.store import Store
 
@@ -48,7 +50,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.patch.setenv("SHARDFLOW_STATE", self.home.name)
         self.store = Store.init(f"shardflow://memory/machine-{next(_numbers)}", SMALL)
         self.model: dict[str, bytes] = {}
-        self.readers: list[tuple[Reader, bytes]] = []
+        self.held: list[tuple[str, Reader, bytes]] = []
 
     @rule(name=NAMES, seed=st.integers(0, 5), size=st.integers(0, 40_000))
     def put(self, name: str, seed: int, size: int) -> None:
@@ -99,6 +101,33 @@ class StoreMachine(RuleBasedStateMachine):
             collect(mortal(self.store, Fate(dies_at=dies_at)), grace=0.0)
 
     @rule()
+    def repack(self) -> None:
+        repack(self.store, threshold=0.9)
+
+    @rule(dies_at=st.integers(1, 6))
+    def repack_and_die(self, dies_at: int) -> None:
+        with contextlib.suppress(Crash):
+            repack(mortal(self.store, Fate(dies_at=dies_at)), threshold=0.9)
+
+    @rule(name=NAMES)
+    def open_and_hold(self, name: str) -> None:
+        if name in self.model:
+            self.held.append((name, self.store.open(name), self.model[name]))
+
+    @rule()
+    def read_what_is_held(self) -> None:
+        """A reader gives what was there when it was opened, for as long as anything still needs those bytes."""
+        for name, reader, content_then in self.held:
+            try:
+                assert reader.read_at(0, len(content_then)) == content_then
+            except PackMissing:
+                assert self.model.get(name) != content_then
+            except PathMissing:
+                assert name not in self.model
+            reader.close()
+        self.held.clear()
+
+    @rule()
     def forget_the_journal(self) -> None:
         self.patch.setenv("SHARDFLOW_STATE", tempfile.mkdtemp(dir=self.home.name))
 
@@ -111,6 +140,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "patch"):
+            assert check(self.store, read_data=True).ok
+            for _, reader, _ in self.held:
+                reader.close()
             self.patch.undo()
             self.home.cleanup()
 
