@@ -79,7 +79,8 @@ $(BIN)/python:
 	@test -n '$(PYTHON)' || { echo 'Shardflow needs Python 3.11 or newer: make PYTHON=/path/to/python3'; exit 1; }
 	@$(PYTHON) $(IS_NEW_ENOUGH) || { echo 'Shardflow needs Python 3.11 or newer, but $(PYTHON) is older:' \
 		'make PYTHON=/path/to/python3'; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo 'no environment could be made (Debian and Ubuntu have that part in the package python3-venv)'; exit 1; }
 
 $(RUN): | $(BIN)/python
 	@echo 'installing into $(VENV)'

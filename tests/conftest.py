@@ -15,8 +15,14 @@ pytest_plugins = ["services.fixtures"]
 
 CLOUD_SETTINGS = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_")
 
-# No deadline: the machines that run this are shared, and a slow example is not a wrong one.
-hypothesis.settings.register_profile("shardflow", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+# The machines that run this are shared: a slow example is not a wrong one.
+hypothesis.settings.register_profile(
+    "shardflow",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+    derandomize="CI" in os.environ,
+)
 hypothesis.settings.load_profile("shardflow")
 
 

@@ -52,7 +52,6 @@ class Connection:
                 record = self._network.traffic.began(head.method, head.target)
                 if not await carry(self, head, rule, record):
                     break
-            self._to_client.close()
         except (ConnectionError, asyncio.IncompleteReadError):
             reset(self._to_client)
         finally:

@@ -105,6 +105,11 @@ def client(proxy: FaultProxy) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(proxy.address, timeout=10)
 
 
+def dialled(proxy: FaultProxy) -> socket.socket:
+    host, _, port = proxy.address.partition(":")
+    return socket.create_connection((host, int(port)), timeout=5)
+
+
 def ask(proxy: FaultProxy, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     """One request over a connection of its own."""
     with closing(client(proxy)) as connection:
@@ -203,7 +208,7 @@ def ask_again(connection: http.client.HTTPConnection) -> None:
 
 
 def test_dropped_connections_are_reset_and_new_ones_work(proxy: FaultProxy) -> None:
-    with socket.create_connection(proxy.address.split(":"), timeout=5) as idle:
+    with dialled(proxy) as idle:
         idle.sendall(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
         while not idle.recv(4096).endswith(b"\0"):  # the one byte of the body
             pass
@@ -311,7 +316,7 @@ def test_a_held_request_waits_and_others_do_not(proxy: FaultProxy) -> None:
 
 
 def test_a_client_that_waits_for_leave_gets_it_from_the_server(proxy: FaultProxy, handler: type[TinyHandler]) -> None:
-    with socket.create_connection(proxy.address.split(":"), timeout=5) as careful:
+    with dialled(proxy) as careful:
         careful.sendall(b"PUT /kept HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         assert careful.recv(100).startswith(b"HTTP/1.1 100 ")
         careful.sendall(b"body")
@@ -328,7 +333,7 @@ def test_a_server_that_is_gone_looks_like_a_reset() -> None:
 
 def test_leaving_ends_connections_and_threads() -> None:
     with tiny_server() as (address, _), FaultProxy(address) as proxy:
-        idle = socket.create_connection(proxy.address.split(":"), timeout=5)
+        idle = dialled(proxy)
         idle.sendall(b"GET /")
     with idle, pytest.raises(ConnectionResetError):
         idle.recv(1)

@@ -26,7 +26,7 @@ from services.process import tail
 from services.service import ServerFailed, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
     from types import ModuleType
 
@@ -88,7 +88,8 @@ def azure(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 )
 def object_store(request: pytest.FixtureRequest) -> Service:
     """Every object store in turn."""
-    return request.getfixturevalue(request.param)
+    service: Service = request.getfixturevalue(request.param)
+    return service
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Adds the end of the server's log to the report of a test that failed with it."""
     report = yield
     if report.when == "call" and report.failed:

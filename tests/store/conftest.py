@@ -1,4 +1,4 @@
-"""Small stores on memory and on disk, and a home directory of their own for every test."""
+"""Small stores on memory and on disk."""
 
 from __future__ import annotations
 
@@ -19,15 +19,6 @@ SMALL = Settings(
 )
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Journal and cache of one test never meet those of another, or of the person running it."""
-    home = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("SHARDFLOW_STATE", str(home / "state"))
-    monkeypatch.setenv("SHARDFLOW_CACHE", str(home / "cache"))
-    return home
 
 
 @pytest.fixture(params=["memory", "file"])

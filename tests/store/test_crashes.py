@@ -49,7 +49,7 @@ def changes_of_a_put(make: Callable[[], Store], model: Path) -> int:
 
 
 def test_a_put_that_dies_before_any_change_leaves_whole_files_only_and_finishes_when_run_again(
-    store: Store, model: Path, own_home: Path
+    store: Store, model: Path
 ) -> None:
     total = changes_of_a_put(lambda: store, model)
     store.rm("m", recursive=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -349,3 +350,18 @@ def test_the_rows_of_a_file_come_in_the_order_of_the_file(target: Path) -> None:
     partial = PartialFile("m", manifest_of([CHUNKS[2], CHUNKS[0], CHUNKS[2], CHUNKS[1]]), target)
     assert partial.rows == np.unique(partial.manifest.sequence).tolist() == [0, 1, 2]
     partial.close()
+
+
+def test_files_that_killed_gets_left_beside_another_get_are_removed(tmp_path: Path) -> None:
+    manifest = Manifest(3, b"\1" * 32, inline=b"abc")
+    with contextlib.ExitStack() as held:
+        first = PartialFile("m", manifest, tmp_path / "one")
+        held.callback(first.close)
+        second = PartialFile("m", manifest, tmp_path / "two")
+        held.callback(second.close)
+        abandoned = tmp_path / f".shardflow-{manifest.digest.hex()[:24]}.{'0' * 16}.part"
+        abandoned.write_bytes(b"left by a killed one")
+        third = PartialFile("m", manifest, tmp_path / "three")
+        held.callback(third.close)
+        assert not abandoned.exists()
+        assert len(list(tmp_path.glob(".shardflow-*.part"))) == 3

@@ -370,3 +370,15 @@ def test_the_budget_is_given_back_whatever_happens() -> None:
         with pytest.raises(PackMissing):
             reader.read_at(0, len(CONTENT))
     assert budget.out == 0
+
+
+def test_who_reads_on_is_spared_a_request_for_every_chunk() -> None:
+    transport = in_memory()
+    content = noise(4 << 20)
+    chunks = [content[start : start + 16_384] for start in range(0, len(content), 16_384)]
+    session, manifest = transport.session(), stored(transport, chunks, per_pack=60)
+    with Reader("m", session, manifest, ByteBudget(64 << 20)) as reader:
+        read = b"".join(iter(lambda: reader.read(10_000), b""))
+    assert read == content
+    assert session.totals.reads < len(chunks) / 4
+    assert session.totals.bytes_received < 1.1 * len(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from shardflow.dtype import DType
 from shardflow.store import reading
 from shardflow.store.cutting import Run
+from shardflow.store.errors import SourceUnusable
 from shardflow.store.gear import Gear
-from shardflow.store.reading import Block, Buffers, blocks, stream_blocks
+from shardflow.store.reading import Block, Buffers, blocks, read_all, stream_blocks
 from store.samples import noise
 
 BLOCK = 4096
@@ -130,3 +132,12 @@ def test_a_buffer_that_was_given_back_does_not_show_through() -> None:
         block.buffer[:] = bytes(len(block.buffer))
         buffers.give(block.buffer)
     assert whole == noise(20_000)
+
+
+def test_a_source_that_cannot_be_read_is_told() -> None:
+    class Broken(io.RawIOBase):
+        def readinto(self, _: object) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(SourceUnusable, match="reading failed: Input/output error"):
+        read_all(Broken(), 10)

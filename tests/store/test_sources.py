@@ -191,3 +191,9 @@ def test_text_and_pipes_that_do_not_wait_are_refused() -> None:
         for stream, what in ((io.StringIO("text"), "str"), (pipe, "NoneType")):
             with pytest.raises(SourceUnusable, match=f"the stream gives {what}, not bytes; open it in binary mode"):
                 StreamSource.begun("m", stream)  # type: ignore[arg-type]
+
+
+def test_an_unfinished_get_in_a_directory_is_no_content_of_it(tmp_path: Path) -> None:
+    for name in (f".shardflow-{'a' * 24}.part", f".shardflow-{'a' * 24}.{'b' * 16}.part", ".shardflow-mine.part"):
+        (tmp_path / name).write_bytes(b"x")
+    assert paths_of(tmp_path) == ["m/.shardflow-mine.part"]

@@ -74,7 +74,7 @@ class Catalog:
         self._codec.append(codec)
         if bases:
             self._bases[row] = bases
-        # Past the limit chunks still get their row, they are only no longer found again: memory stays bounded.
+        # Past the limit chunks still get their row, about twenty bytes beside the name; they are only no longer found.
         if len(self._rows) < MAX_REMEMBERED or chunk in self._rows:
             self._rows[chunk] = row
         return row
@@ -91,7 +91,10 @@ class Catalog:
         table = manifest.table
         numbers = [self.number_of(pack) for pack in table.packs]
         rows: list[int] = []
+        next_base = 0
         for index in range(len(table)):
+            bases = table.base[next_base : next_base + int(table.base_count[index])]
+            next_base += len(bases)
             chunk = table.id(index)
             row = self._rows.get(chunk)
             if row is None:
@@ -102,7 +105,7 @@ class Catalog:
                     int(table.stored[index]),
                     int(table.size[index]),
                     int(table.codec[index]),
-                    tuple(rows[base] for base in table.bases(index)),
+                    tuple(rows[base] for base in bases),
                 )
             rows.append(row)
 

@@ -72,7 +72,16 @@ def _merged(table: ChunkTable, rows: list[int]) -> Iterator[Range]:
 
 def chunks_of(transport: Transport, table: ChunkTable, wanted: Range, name: str) -> Iterator[tuple[int, memoryview]]:
     """The verified chunks of a range, each valid until the next one is asked for."""
-    data = _read(transport, wanted, name)
+    try:
+        data = _read(transport, wanted, name)
+    except Truncated as error:
+        if len(wanted.rows) == 1:
+            what = f"the pack is cut short (wanted {error.wanted} bytes at {wanted.start}, got {error.got})"
+            raise _damaged(table, wanted.rows[0], name, what) from None
+        # What lies before the cut can be read still, and the first chunk behind it gives the error its name.
+        for part in (single for row in wanted.rows for single in ranges(table, [row])):
+            yield from chunks_of(transport, table, part, name)
+        return
     for row in wanted.rows:
         at = int(table.offset[row]) - wanted.start
         stored = data[at : at + int(table.stored[row])]
@@ -114,12 +123,6 @@ def _read(transport: Transport, wanted: Range, name: str) -> memoryview:
     except ObjectMissing:
         raise PackMissing(
             f"pack {wanted.pack.hex()[:16]} of {name} is not in the store",
-            remedy=MEND,
-        ) from None
-    except Truncated as error:
-        raise ChunkDamaged(
-            f"pack {wanted.pack.hex()[:16]} of {name} is cut short: wanted {error.wanted} bytes at {wanted.start}, "
-            f"got {error.got}",
             remedy=MEND,
         ) from None
 

@@ -25,7 +25,7 @@ from shardflow.store.pack import HEAD_BYTES, MAX_CHUNK_BYTES
 
 MAGIC = b"SHFLMF\x00\x01"
 HEAD = 40
-MAX_BODY_BYTES = 1 << 30
+MAX_BODY_BYTES = 512 << 20
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]

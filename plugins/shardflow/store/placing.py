@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,13 +121,25 @@ def _claim(target: Path, digest: bytes) -> tuple[Path, int, bool]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Between opening and locking, another process may have finished it and given it its name.
-        if partial.exists() and partial.stat().st_ino == os.fstat(descriptor).st_ino:
+        if partial.stat().st_ino == os.fstat(descriptor).st_ino:
             return partial, descriptor, os.fstat(descriptor).st_size > 0
-    except BlockingIOError:
+    except (BlockingIOError, FileNotFoundError):
         pass
     os.close(descriptor)
-    own = target.parent / f".shardflow-{digest.hex()[:24]}.{os.getpid()}-{id(target):x}.part"
-    return own, os.open(own, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666), False
+    return _own_partial(target, digest)
+
+
+def _own_partial(target: Path, digest: bytes) -> tuple[Path, int, bool]:
+    """A partial file that no other process looks for; those that killed ones left are removed."""
+    content = f".shardflow-{digest.hex()[:24]}"
+    for abandoned in target.parent.glob(f"{content}.*.part"):
+        with contextlib.suppress(OSError), abandoned.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            abandoned.unlink()
+    own = target.parent / f"{content}.{secrets.token_hex(8)}.part"
+    descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return own, descriptor, False
 
 
 class TargetDirectory:

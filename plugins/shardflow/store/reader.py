@@ -23,6 +23,7 @@ from shardflow.transport import ByteBudget, Transport
 READERS = 8
 KEPT_BYTES = 32 << 20
 PEEKED_BYTES = 4 << 10
+LEAST_AHEAD, MOST_AHEAD = 256 << 10, 16 << 20
 
 
 class Reader(io.RawIOBase):
@@ -48,6 +49,9 @@ class Reader(io.RawIOBase):
         self._cache = cache
         self._reload = reload
         self._position = 0
+        self._read_to = 0  # where the last read ended
+        self._in_a_row = 0  # bytes of all reads that went on where the one before ended
+        self._ahead = (0, b"")
         self._kept: OrderedDict[bytes, bytes] = OrderedDict()
         self._kept_bytes = 0
         self._keeping = Lock()
@@ -85,8 +89,17 @@ class Reader(io.RawIOBase):
 
     def readinto(self, target: Buffer) -> int:
         view = memoryview(target).cast("B")
-        count = self.readinto_at(self._position, view)
+        view = view[: max(0, self.size - self._position)]
+        if self._position != self._read_to:
+            self._in_a_row = 0
+        count = 0
+        while count < len(view):
+            count += self._from_ahead(self._position + count, view[count:])
+            if count < len(view) and not self._looked_ahead(self._position + count, len(view) - count):
+                count += self.readinto_at(self._position + count, view[count:])
         self._position += count
+        self._read_to = self._position
+        self._in_a_row += count
         return count
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -128,7 +141,22 @@ class Reader(io.RawIOBase):
         if not self.closed:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._kept.clear()
+            self._ahead = (0, b"")
         super().close()
+
+    def _from_ahead(self, offset: int, view: memoryview) -> int:
+        start, data = self._ahead
+        part = data[offset - start : offset - start + len(view)] if start <= offset else b""
+        view[: len(part)] = part
+        return len(part)
+
+    def _looked_ahead(self, offset: int, length: int) -> bool:
+        """Whether more was read than is wanted now: who has read much in a row is spared a request for every chunk."""
+        ahead = min(self._in_a_row, MOST_AHEAD)
+        if ahead < max(length, LEAST_AHEAD):
+            return False
+        self._ahead = (offset, self.read_at(offset, ahead))
+        return True
 
     def _refreshed(self, stale: Manifest) -> bool:
         fresh = self._reload() if self._reload is not None else stale

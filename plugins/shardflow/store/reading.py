@@ -8,6 +8,7 @@ from io import RawIOBase
 
 from shardflow.dtype import DType
 from shardflow.store.cutting import Run
+from shardflow.store.errors import SourceUnusable
 from shardflow.store.gear import Gear
 from shardflow.store.memory import buffer
 
@@ -65,6 +66,12 @@ def stream_blocks(file: RawIOBase, gear: Gear, buffers: Buffers) -> Iterator[Blo
     yield from _content_blocks(file, None, gear, buffers)
 
 
+def read_all(file: RawIOBase, most: int) -> bytes:
+    """What a small source holds, `most` bytes of it."""
+    memory = memoryview(bytearray(most))
+    return bytes(memory[: _fill(file, memory, 0, most)])
+
+
 def _fixed_block(file: RawIOBase, runs: list[Run], buffers: Buffers) -> Iterator[Block]:
     length = sum(run.length for run in runs)
     memory = buffers.take()
@@ -101,7 +108,10 @@ def _content_blocks(file: RawIOBase, length: int | None, gear: Gear, buffers: Bu
 def _fill(file: RawIOBase, memory: memoryview, start: int, end: int) -> int:
     """Read until `end` or the source's end; returns how far the buffer is filled."""
     while start < end:
-        count = file.readinto(memory[start:end])
+        try:
+            count = file.readinto(memory[start:end])
+        except OSError as error:
+            raise SourceUnusable(f"reading failed: {error.strerror or error}", remedy="see to the source") from None
         if not count:
             break
         start += count

@@ -20,6 +20,7 @@ from shardflow.transport import ByteBudget, Cancellation, Transport
 
 READERS = 8
 FILES_AT_ONCE = 16
+RANGES_AT_ONCE = 8 * READERS
 
 
 class Restorer:
@@ -31,7 +32,7 @@ class Restorer:
         self._progress = progress
         self._cancel = cancel
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="shardflow-get")
-        self._open: deque[tuple[PartialFile, list[Future[None]]]] = deque()
+        self._open: deque[tuple[PartialFile, deque[Future[None]]]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -64,12 +65,15 @@ class Restorer:
             self._progress.files_done += 1
             return
         partial = PartialFile(name, manifest, target)
-        work: list[Future[None]] = []
+        work: deque[Future[None]] = deque()
         self._open.append((partial, work))
         if manifest.inline is not None:
             partial.write_at(0, memoryview(manifest.inline))
             self._progress.add(manifest.size)
-        work += [self._pool.submit(self._fetch, partial, part) for part in ranges(manifest.table, partial.rows)]
+        for part in ranges(manifest.table, partial.rows):
+            if len(work) >= RANGES_AT_ONCE:
+                work.popleft().result()
+            work.append(self._pool.submit(self._fetch, partial, part))
         while len(self._open) > FILES_AT_ONCE:
             self._finish_oldest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from shardflow.store.paths import normal
 # Readers of a directory take it as complete when they see one of these, so they become visible after all else.
 WRITTEN_LAST = frozenset({"MLmodel"})
 HEAD_BYTES = 16 << 20
+_PARTIAL = re.compile(r"\.shardflow-[0-9a-f]{24}(\.[0-9a-f]+)?\.part")
 
 
 class Source(Protocol):
@@ -192,7 +194,8 @@ def _walk(directory: Path, path: str, above: tuple[str, ...]) -> Iterator[FileSo
     if here in above:
         raise SourceUnusable(f"{directory} links back to a directory that holds it", remedy="remove the link")
     try:
-        names = sorted(entry.name for entry in os.scandir(directory))
+        # An unfinished get's file is no content of the directory.
+        names = sorted(entry.name for entry in os.scandir(directory) if not _PARTIAL.fullmatch(entry.name))
     except OSError as error:
         raise SourceUnusable(f"{directory} cannot be listed: {error.strerror}") from None
     if not names:

@@ -32,7 +32,7 @@ from shardflow.store.manifest import Manifest, decode_manifest
 from shardflow.store.pack import pack_key
 from shardflow.store.paths import key_of
 from shardflow.store.progress import Progress
-from shardflow.store.reading import BLOCK_BYTES, Block, Buffers, blocks, stream_blocks
+from shardflow.store.reading import BLOCK_BYTES, Block, Buffers, blocks, read_all, stream_blocks
 from shardflow.store.sending import PackSender
 from shardflow.store.sources import HEAD_BYTES, WRITTEN_LAST, EmptyDirectory, Source
 from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, Transport
@@ -89,8 +89,9 @@ class Writer:
         self._present: dict[int, bool] = {}
 
     def __enter__(self) -> Self:
-        for pack, entries in self._journal.unfinished():
-            self._catalog.add_pack(pack, entries)
+        if self._learn_from_store:
+            for pack, entries in self._journal.unfinished():
+                self._catalog.add_pack(pack, entries)
         self._budget.acquire(self._reserved, self._cancel)  # last: after a failure here nobody gives it back
         return self
 
@@ -131,7 +132,7 @@ class Writer:
             self._committer.commit([Pending(source.path, marker, array("I"))])
 
     def _inline(self, source: Source, file: RawIOBase) -> Pending:
-        data = bytes(file.read(self._settings.inline_bytes + 1) or b"")
+        data = read_all(file, self._settings.inline_bytes + 1)
         source.check_unchanged(file, len(data))
         self._progress.add(len(data))
         return Pending(source.path, Manifest(len(data), blake3(data).digest(), inline=data), array("I"))
