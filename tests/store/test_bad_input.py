@@ -122,9 +122,7 @@ def test_a_flipped_bit_in_a_pack_is_named_and_never_returned(filled: Store, tmp_
 def test_a_truncated_pack_is_named(filled: Store, tmp_path: Path) -> None:
     for key in pack_keys(filled):
         alter(filled, key, None, 1000)
-    with pytest.raises(
-        ChunkDamaged, match=r"chunk [0-9a-f]{16} of model.bin in pack [0-9a-f]{16} .* the pack is cut short"
-    ):
+    with pytest.raises(ChunkDamaged, match=r"chunk [0-9a-f]{16} of model.bin in pack .* the pack is cut short"):
         filled.get("model.bin", tmp_path / "model.bin")
     assert not (tmp_path / "model.bin").exists()
 

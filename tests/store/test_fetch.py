@@ -220,9 +220,7 @@ def test_a_truncated_pack_is_named_with_its_file() -> None:
     manifest = stored(place, [noise(100)])
     key = pack_key(manifest.table.packs[0])
     place.write(key, bytes(place.read(key))[: HEAD_BYTES + 99])
-    with pytest.raises(
-        ChunkDamaged, match="of models/m in pack .* is damaged: the pack is cut short .wanted 100 bytes at 24, got 99"
-    ):
+    with pytest.raises(ChunkDamaged, match=r"of models/m in pack .* is damaged: .*wanted 100 bytes at 24, got 99"):
         read_all(place, manifest)
 
 
