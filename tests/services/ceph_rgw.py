@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import os
 import shutil
+import time
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from services.process import ServerProcess, answers, clean_environment, free_port, run
 from services.s3_buckets import ACCESS_KEY, SECRET_KEY, s3_service
+from services.service import ServerFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,8 +93,19 @@ class _Cluster:
         """The one OSD: made on disk, then made known to the monitor."""
         osd_id = str(uuid.uuid4())
         self.tool("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd_id)
-        self.tool("ceph", "osd", "new", osd_id, "0")
-        self.tool("ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=localhost")
+        self._ask("osd", "new", osd_id, "0")
+        self._ask("osd", "crush", "add", "osd.0", "1.0", "root=default", "host=localhost")
+
+    def _ask(self, *command: str) -> None:
+        """A command to the monitor, which refuses some while it is still electing itself."""
+        for attempts_left in reversed(range(10)):
+            try:
+                self.tool("ceph", *command)
+                return
+            except ServerFailed:
+                if not attempts_left:
+                    raise
+                time.sleep(0.5)
 
     def add_user(self) -> None:
         keys = (f"--access-key={ACCESS_KEY}", f"--secret-key={SECRET_KEY}")

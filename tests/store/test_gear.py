@@ -168,7 +168,7 @@ def test_without_numba_the_numpy_twin_serves(monkeypatch: pytest.MonkeyPatch) ->
     gear._kernel.cache_clear()
     try:
         without = Gear(*SMALL)
-        assert without._scan is gear._scan_numpy
+        assert gear._kernel("") is gear._scan_numpy
         assert without.cuts(data, True) == expected
     finally:
         gear._kernel.cache_clear()

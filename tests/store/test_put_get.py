@@ -273,3 +273,16 @@ def test_memory_of_a_put_stays_within_the_budget(store: Store, tmp_path: Path) -
     store.put(source, "big.bin")
 
     assert store.budget.peak <= store.budget.total
+
+
+def test_putting_again_what_lost_its_hints_writes_them_anew(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source.bin"
+    source.write_bytes(random_bytes(1_500_000))
+    store.put(source, "model.bin")
+    hints = [info.key for info in store.transport.list("hints/")]
+    for key in hints:
+        store.transport.delete(key)
+
+    store.put(source, "model.bin")
+
+    assert [info.key for info in store.transport.list("hints/")] == hints

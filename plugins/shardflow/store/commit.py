@@ -89,6 +89,7 @@ class Committer:
         key = marker_of(path) if manifest.kind == "directory" else key_of(path)
         known = self._existing is None or key in self._existing
         if known and self._same_is_there(key, path, manifest):
+            self._restore_hints(path, manifest)
             return False
         try:
             self._transport.write(
@@ -108,6 +109,12 @@ class Committer:
         except (ObjectMissing, ShardflowError):
             return False
         return there.digest == manifest.digest and set(there.table.packs) <= set(manifest.table.packs)
+
+    def _restore_hints(self, path: str, manifest: Manifest) -> None:
+        """A writer that died after its manifest left no hints."""
+        first = next(hint_objects(path, manifest), None)
+        if first is not None and not self._exists(first[0]):
+            self._write_hints(path, manifest)
 
     def _write_hints(self, path: str, manifest: Manifest) -> None:
         for key, data in hint_objects(path, manifest):
@@ -146,8 +153,11 @@ class Committer:
                 raise _deleted(pack)
 
     def _is_there(self, pack: bytes) -> bool:
+        return self._exists(pack_key(pack))
+
+    def _exists(self, key: str) -> bool:
         try:
-            self._transport.head(pack_key(pack))
+            self._transport.head(key)
         except ObjectMissing:
             return False
         return True

@@ -37,6 +37,7 @@ MEAN = 128 << 10
 MAXIMUM = 512 << 10
 
 WINDOW = 64  # bytes that one hash covers: a 64-bit word shifted once a byte has forgotten everything older
+_WORTH_COMPILED = 1 << 20  # below it the numpy twin is done before numba is even imported
 _BLOCK = 32 << 10  # positions the numpy twin hashes at once: its arrays stay in the processor's cache
 
 
@@ -51,7 +52,7 @@ class Gear:
         self._normal = minimum + spread * 2 // 5
         self._strict = np.uint64((25 << 64) // (72 * spread))
         self._easy = np.uint64((25 << 64) // (18 * spread))
-        self._scan = _kernel(os.environ.get("SHARDFLOW_KERNELS", ""))
+        self._choice = os.environ.get("SHARDFLOW_KERNELS", "")
 
     def cuts(self, data: Buffer, final: bool) -> list[int]:
         """The ends of all complete chunks in `data`, which starts at a chunk border.
@@ -61,7 +62,8 @@ class Gear:
         view = np.frombuffer(memoryview(data), np.uint8)
         view.flags.writeable = False  # one compiled kernel serves bytes and bytearrays alike
         ends = np.empty(view.size // self.minimum + 1, np.int64)
-        count = self._scan(view, table(), self.minimum, self._normal, self.maximum, self._strict, self._easy, ends)
+        scan = _kernel(self._choice or ("numpy" if view.size < _WORTH_COMPILED else ""))
+        count = scan(view, table(), self.minimum, self._normal, self.maximum, self._strict, self._easy, ends)
         found: list[int] = ends[:count].tolist()
         if final and view.size > (found[-1] if found else 0):
             found.append(view.size)

@@ -18,8 +18,9 @@ from shardflow.errors import ShardflowError
 from shardflow.store.errors import BadPath
 from shardflow.store.gear import Gear
 from shardflow.store.manifest import Manifest
+from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import key_of, path_of
-from shardflow.transport import Transport
+from shardflow.transport import ObjectInfo, Transport
 
 HINTS = "hints/"
 SLOTS = 64
@@ -87,14 +88,16 @@ def hint_objects(path: str, manifest: Manifest) -> Iterator[tuple[str, bytes]]:
 
 def look_up(transport: Transport, features: Iterable[str]) -> list[Similar]:
     """Stored files worth looking at, the most promising first; an unreadable hint is passed over."""
+
+    def newest(feature: str) -> list[ObjectInfo]:
+        return sorted(transport.list(f"{HINTS}{feature}/"), key=lambda hint: -hint.modified)[:NEWEST]
+
+    infos = [info for one in in_parallel(newest, features) for info in one]
     found: dict[str, tuple[int, float]] = {}
-    for feature in features:
-        newest = sorted(transport.list(f"{HINTS}{feature}/"), key=lambda hint: -hint.modified)[:NEWEST]
-        for info in newest:
-            hint = read_hint(transport, info.key)
-            if hint is not None:
-                shared, when = found.get(hint.path, (0, 0.0))
-                found[hint.path] = (shared + 1, max(when, info.modified))
+    for info, hint in zip(infos, in_parallel(lambda info: read_hint(transport, info.key), infos), strict=True):
+        if hint is not None:
+            shared, when = found.get(hint.path, (0, 0.0))
+            found[hint.path] = (shared + 1, max(when, info.modified))
     similar = [Similar(path, shared, when) for path, (shared, when) in found.items()]
     return sorted(similar, key=lambda candidate: (-candidate.shared, -candidate.newest))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from shardflow.store.config import CONFIG_KEY, Settings, StoreConfig, decode_config, encode_config, new_config
 from shardflow.store.errors import StoreExists, StoreMissing
+from shardflow.store.parallel import in_parallel
 from shardflow.transport import AlreadyThere, ObjectMissing, StoreURL, Transport, connect
 
 Options = Mapping[str, str] | None
@@ -13,11 +14,14 @@ Options = Mapping[str, str] | None
 
 def found_store(url: StoreURL, options: Options = None) -> tuple[Transport, StoreConfig, str]:
     """The nearest store at or above a URL, as its transport, its configuration and the path of the URL in it."""
-    for place in _upwards(url):
+
+    def look(place: StoreURL) -> tuple[Transport, StoreConfig | None, str]:
         transport = connect(place, options)
-        config = read_config(transport)
+        return transport, read_config(transport), url.relative_to(place)
+
+    for transport, config, path in in_parallel(look, _upwards(url)):
         if config is not None:
-            return transport, config, url.relative_to(place)
+            return transport, config, path
     raise StoreMissing(f"there is no store at {url} or above it", remedy=f"make one with 'shardflow init {url}'")
 
 

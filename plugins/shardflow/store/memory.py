@@ -11,7 +11,7 @@ def buffer(size: int) -> memoryview:
     Fresh memory is slow, above all on virtual machines, because each page is faulted in on its own. Huge pages make it
     a five-hundredth of the faults, where the system has them; and buffers are used again wherever they can be.
     """
-    memory = mmap.mmap(-1, max(size, 1))
+    memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE") and size >= 2 << 20:
         memory.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(memory)

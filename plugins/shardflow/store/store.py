@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +14,7 @@ from shardflow.store.errors import BadPath, PackMissing, PathMissing, PathTaken
 from shardflow.store.local_state import bytes_from
 from shardflow.store.location import Options, found_store, made_store
 from shardflow.store.manifest import Manifest, decode_manifest
+from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import is_marker, key_of, normal, path_of, prefix_of
 from shardflow.store.placing import TargetDirectory
 from shardflow.store.progress import Progress
@@ -34,7 +34,6 @@ from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, StoreUR
 
 MEMORY_VARIABLE = "SHARDFLOW_MEMORY_BYTES"
 DEFAULT_MEMORY = 256 << 20
-READ_AHEAD = 32
 REMOTE = frozenset({"s3", "gs", "az"})
 
 _budget: ByteBudget | None = None
@@ -212,8 +211,7 @@ class Store:
         keys = [info.key for info in self.transport.list(prefix_of(path))]
         # What completes a directory goes first, so that nobody takes the rest for the whole.
         keys.sort(key=_written_last, reverse=True)
-        with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="shardflow-rm") as pool:
-            removed = list(pool.map(self.transport.delete, keys))
+        removed = in_parallel(self.transport.delete, keys)
         return sum(gone and not is_marker(key) for key, gone in zip(keys, removed, strict=True))
 
     def _restore(self, path: str, target: Path, progress: Progress, cancel: Cancellation) -> None:
@@ -249,13 +247,7 @@ class Store:
             except ObjectMissing:
                 return None  # removed since it was listed
 
-        with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="shardflow-list") as pool:
-            waiting = []
-            for key in keys:
-                waiting.append(pool.submit(read, key))
-                if len(waiting) >= 2 * READ_AHEAD and (found := waiting.pop(0).result()):
-                    yield found
-            yield from (found for future in waiting if (found := future.result()))
+        yield from (found for found in in_parallel(read, keys) if found)
 
     def _write(
         self,
@@ -311,10 +303,9 @@ class Store:
         return {info.key for info in self.transport.list(prefix_of(path))}
 
     def _check_parents(self, path: str) -> None:
-        parts = path.split("/")[:-1]
-        for count in range(1, len(parts) + 1):
-            parent = "/".join(parts[:count])
-            if self._is_file(parent):
+        parents = ["/".join(path.split("/")[:count]) for count in range(1, path.count("/") + 1)]
+        for parent, is_file in zip(parents, in_parallel(self._is_file, parents), strict=True):
+            if is_file:
                 raise PathTaken(
                     f"{parent} is a file in the store, so nothing can be put below it", remedy="use another path"
                 )

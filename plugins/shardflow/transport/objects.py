@@ -13,7 +13,7 @@ from obstore.exceptions import BaseError
 from shardflow.transport.answers import Failure
 from shardflow.transport.errors import Changed, TransportError, Truncated
 from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
-from shardflow.transport.limits import LIST_PAGE, PART_BYTES, SPLIT_ABOVE, parallel_parts
+from shardflow.transport.limits import LIST_PAGE, SPLIT_ABOVE, WRITTEN_PART_BYTES, parallel_parts
 from shardflow.transport.translate import FOREIGN, kind_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Objects:
                 mode=mode,
                 attributes={MARK: mark} if condition else None,
                 use_multipart=remote and not condition and data.nbytes > SPLIT_ABOVE,
-                chunk_size=PART_BYTES,
+                chunk_size=WRITTEN_PART_BYTES,
                 max_concurrency=parallel_parts(),
             )
         return ObjectInfo(key, data.nbytes, plain_etag(done["e_tag"]), 0.0)

@@ -11,9 +11,9 @@ from typing_extensions import Buffer
 from shardflow.store.care.chunks import Verdict, verdict
 from shardflow.store.care.marking import StoredManifest
 from shardflow.store.care.moving import Place, row_entry
-from shardflow.store.care.parallel import in_parallel
 from shardflow.store.manifest import Manifest
 from shardflow.store.pack import PackEntry, pack_key
+from shardflow.store.parallel import in_parallel
 from shardflow.transport import ObjectMissing, Transport, Truncated
 
 READERS = 8  # each holds a chunk, so these take 64 MiB at most

@@ -17,10 +17,10 @@ from shardflow.errors import ShardflowError
 from shardflow.store.care.leftovers import HintKeeper, remove_leftovers
 from shardflow.store.care.marking import Unreadable, all_manifests
 from shardflow.store.care.packs import listed_packs
-from shardflow.store.care.parallel import in_parallel
 from shardflow.store.care.progress import CareProgress
 from shardflow.store.care.timing import store_time
 from shardflow.store.pack import pack_key
+from shardflow.store.parallel import in_parallel
 from shardflow.store.store import Store
 from shardflow.store.tombstones import (
     Doomed,

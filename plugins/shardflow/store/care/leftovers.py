@@ -7,10 +7,10 @@ import itertools
 from blake3 import blake3
 from typing_extensions import Buffer
 
-from shardflow.store.care.parallel import in_parallel
 from shardflow.store.care.progress import CareProgress
 from shardflow.store.hints import HINTS, hint_objects
 from shardflow.store.manifest import Manifest
+from shardflow.store.parallel import in_parallel
 from shardflow.transport import AccessDenied, Changed, ObjectInfo, ObjectMissing, ReadOnlyTarget, Transport
 
 DAMAGED = "care/damaged/"

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from shardflow.errors import CorruptData, ShardflowError
-from shardflow.store.care.parallel import in_parallel
 from shardflow.store.care.progress import CareProgress
 from shardflow.store.errors import BadPath, FormatUnknown
 from shardflow.store.manifest import Manifest, decode_manifest
+from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import TREE, path_of
 from shardflow.transport import ObjectInfo, ObjectMissing, Transport
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from shardflow.store.care.parallel import in_parallel
 from shardflow.store.errors import FormatUnknown, PackDamaged
 from shardflow.store.pack import TAIL_BYTES, PackEntry, index_span, pack_key, pack_of_key, read_index
+from shardflow.store.parallel import in_parallel
 from shardflow.transport import ObjectInfo, ObjectMissing, Transport, Truncated
 
 PACKS = "packs/"

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from shardflow.store.care.chunks import Verdict, verdict
-from shardflow.store.care.parallel import in_parallel
 from shardflow.store.care.problems import counted
 from shardflow.store.errors import FormatUnknown, PackDamaged
 from shardflow.store.pack import check_whole, pack_key
+from shardflow.store.parallel import in_parallel
 from shardflow.transport import ByteBudget, Cancellation, ObjectInfo, ObjectMissing, Transport
 
 

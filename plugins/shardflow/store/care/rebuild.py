@@ -15,11 +15,11 @@ from shardflow.store.care.damage import Damage
 from shardflow.store.care.marking import all_manifests, readable
 from shardflow.store.care.mending import AffectedFile, mend
 from shardflow.store.care.packs import listed_packs, pack_indexes
-from shardflow.store.care.parallel import in_parallel
 from shardflow.store.care.progress import CareProgress
 from shardflow.store.errors import FormatUnknown, PackDamaged
 from shardflow.store.hints import hint_objects
 from shardflow.store.pack import PackEntry
+from shardflow.store.parallel import in_parallel
 from shardflow.store.store import Store
 from shardflow.transport import Cancellation
 

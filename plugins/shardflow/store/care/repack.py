@@ -18,12 +18,12 @@ from shardflow.store.care.chunks import Verdict, verdict
 from shardflow.store.care.marking import StoredManifest, all_manifests, read_again, readable
 from shardflow.store.care.moving import Copier, Guard, Outcome, rewrite, row_entry
 from shardflow.store.care.packs import listed_packs
-from shardflow.store.care.parallel import in_parallel
 from shardflow.store.care.progress import CareProgress
 from shardflow.store.care.spots import Live, Spots
 from shardflow.store.fetch import Range, ranges
 from shardflow.store.manifest import ChunkTable, Manifest
 from shardflow.store.pack import HEAD_BYTES, TAIL_BYTES, PackEntry, pack_key
+from shardflow.store.parallel import in_parallel
 from shardflow.store.store import Store
 from shardflow.transport import Cancellation, ObjectMissing, Truncated
 

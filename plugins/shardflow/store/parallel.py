@@ -16,7 +16,7 @@ R = TypeVar("R")
 def in_parallel(work: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS) -> Iterator[R]:
     """`work` of each item, in the order of the items; the first failure ends it."""
     ahead: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="shardflow-care")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="shardflow-requests")
     try:
         for item in items:
             ahead.append(pool.submit(work, item))
