@@ -228,7 +228,7 @@ def test_a_codec_of_the_future_is_told_from_damage() -> None:
     place = in_memory()
     manifest = stored(place, [noise(100)])
     later = ChunkTable(**{name: getattr(manifest.table, name) for name in ChunkTable.__slots__} | {"codec": [16]})
-    with pytest.raises(FormatUnknown, match="models/m is stored with codec 16, unknown to this version; upgrade"):
+    with pytest.raises(FormatUnknown, match="models/m is stored with codec 200, unknown to this version; upgrade"):
         verified(later, 0, noise(100), "models/m")
 
 

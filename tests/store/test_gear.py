@@ -59,8 +59,7 @@ def contents(draw: st.DrawFn) -> bytes:
 
 @pytest.fixture(params=["numba", "numpy"])
 def cutter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Gear:
-    if request.param == "numpy":
-        monkeypatch.setenv("SHARDFLOW_KERNELS", "numpy")
+    monkeypatch.setenv("SHARDFLOW_KERNELS", request.param)
     return Gear(*SMALL)
 
 
@@ -69,7 +68,8 @@ def twins() -> tuple[Gear, Gear]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHARDFLOW_KERNELS", "numpy")
         plain = Gear(*SMALL)
-    return Gear(*SMALL), plain
+        patch.setenv("SHARDFLOW_KERNELS", "numba")
+        return Gear(*SMALL), plain
 
 
 @settings(max_examples=150, deadline=None)

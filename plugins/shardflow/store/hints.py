@@ -26,7 +26,7 @@ HINTS = "hints/"
 SLOTS = 64
 NEWEST = 4
 MIN_HINTED_BYTES = 1 << 20
-WINDOW_BYTES = 16 << 20
+WINDOW_BYTES = 8 << 20
 
 _FEATURE = re.compile(r"[a-z]-[0-9a-f]{1,64}")  # manifests are read from the store: not every text may become a key
 

@@ -19,7 +19,7 @@ from shardflow.store.paths import normal
 
 # Readers of a directory take it as complete when they see one of these, so they become visible after all else.
 WRITTEN_LAST = frozenset({"MLmodel"})
-HEAD_BYTES = 16 << 20
+HEAD_BYTES = 8 << 20
 _PARTIAL = re.compile(r"\.shardflow-[0-9a-f]{24}(\.[0-9a-f]+)?\.part")
 
 

@@ -19,6 +19,7 @@ from typing import Self
 from blake3 import blake3
 
 from shardflow import codec
+from shardflow.dtype import DType
 from shardflow.errors import ShardflowError
 from shardflow.layout import Layout, inspect
 from shardflow.store import hints
@@ -38,6 +39,7 @@ from shardflow.store.sources import HEAD_BYTES, WRITTEN_LAST, EmptyDirectory, So
 from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, Transport
 
 CANDIDATES = 4
+SURE_IT_IS_RAW, TRIED_WHEN_RAW = 4, 16  # after so many raw chunks, so many of each sixteen are tried still
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class Writer:
 
     def _examine(self, block: Block) -> Examined:
         chunks: list[tuple[bytes, int | codec.Encoded]] = []
+        encoder = _BlockEncoder()
         for span in block.spans:
             data = block.data[span.start : span.end]
             chunk = blake3(data).digest()
@@ -189,7 +192,7 @@ class Writer:
             if row is not None and self._is_present(row):
                 chunks.append((chunk, row))
             else:
-                chunks.append((chunk, codec.encode(data, span.dtype)))
+                chunks.append((chunk, encoder.encode(data, span.dtype)))
         return Examined(block, tuple(chunks))
 
     def _place(self, chunk: bytes, size: int, known: int | codec.Encoded) -> int:
@@ -248,3 +251,21 @@ class Writer:
         self._commit_arrived()
         self._committer.drain()
         self._progress.packs_sent = self._sender.packs_sent
+
+
+class _BlockEncoder:
+    """Encodes the chunks of one block, and tries fewer of them where nothing becomes smaller.
+
+    A block starts afresh, whichever thread has it, so the same file is always encoded in the same way.
+    """
+
+    def __init__(self) -> None:
+        self._raw_in_a_row = 0
+
+    def encode(self, data: memoryview, dtype: DType) -> codec.Encoded:
+        if self._raw_in_a_row % TRIED_WHEN_RAW >= SURE_IT_IS_RAW and dtype is DType.BYTES:
+            encoded = codec.Encoded(codec.CodecId.RAW, (data,), data.nbytes)
+        else:
+            encoded = codec.encode(data, dtype)
+        self._raw_in_a_row = self._raw_in_a_row + 1 if encoded.codec == codec.CodecId.RAW else 0
+        return encoded
