@@ -227,7 +227,7 @@ def test_a_truncated_pack_is_named_with_its_file() -> None:
 def test_a_codec_of_the_future_is_told_from_damage() -> None:
     place = in_memory()
     manifest = stored(place, [noise(100)])
-    later = ChunkTable(**{name: getattr(manifest.table, name) for name in ChunkTable.__slots__} | {"codec": [16]})
+    later = ChunkTable(**{name: getattr(manifest.table, name) for name in ChunkTable.__slots__} | {"codec": [200]})
     with pytest.raises(FormatUnknown, match="models/m is stored with codec 200, unknown to this version; upgrade"):
         verified(later, 0, noise(100), "models/m")
 
