@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shardflow.codec import frames, plain, planes
-from shardflow.codec.encoded import MAX_BYTES, CodecId, Encoded, as_stored
+from shardflow.codec import casts, delta, frames, merges, plain, planes
+from shardflow.codec.encoded import CodecId, Encoded, as_stored, flat
 from shardflow.codec.words import form_of
 from shardflow.errors import CorruptData
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Buffer
 
     from shardflow.dtype import DType
 
 _SMALLEST = 64  # with tables and headers, fewer bytes never get smaller
+_NEED_BASES: dict[int, Callable[[memoryview, memoryview, list[memoryview]], None]] = {
+    CodecId.DELTA: delta.decode,
+    CodecId.CAST: casts.decode,
+    CodecId.LOWRANK: merges.decode,
+}
 
 
 def encode(data: Buffer, dtype: DType) -> Encoded:
     """The encoding of `data` that pays on a sample of it; never larger than `data`."""
-    view = _flat(data)
+    view = flat(data)
     if len(view) < _SMALLEST:
         return as_stored(view)
     form = form_of(dtype)
@@ -32,12 +37,14 @@ def encode(data: Buffer, dtype: DType) -> Encoded:
 def decode(codec: int, stored: Buffer, out: memoryview, bases: Sequence[Buffer] = ()) -> None:
     """Fill `out`, which has exactly the size of what was encoded, or raise CorruptData and leave anything in it.
 
-    No codec here needs bases.
+    `bases` are the plain bytes of the chunks that it was encoded against, in the same order; most codecs have none.
     """
-    source, target = _flat(stored), _flat(out)
-    if bases:
+    source, target = flat(stored), flat(out)
+    if codec in _NEED_BASES:
+        _NEED_BASES[codec](source, target, [flat(base) for base in bases])
+    elif bases:
         raise CorruptData(f"codec {codec} takes no bases, and {len(bases)} were named")
-    if codec == CodecId.RAW:
+    elif codec == CodecId.RAW:
         _copy(source, target)
     elif codec == CodecId.ZSTD:
         frames.read_frame(source, target)
@@ -45,13 +52,6 @@ def decode(codec: int, stored: Buffer, out: memoryview, bases: Sequence[Buffer] 
         planes.decode(source, target)
     else:
         raise CorruptData(f"codec {codec} is not known here", remedy="read it with the release that wrote it")
-
-
-def _flat(data: Buffer) -> memoryview:
-    view = memoryview(data)
-    if not view.c_contiguous or view.nbytes > MAX_BYTES:
-        raise ValueError(f"a chunk is at most {MAX_BYTES} bytes in one piece")
-    return view.cast("B")
 
 
 def _copy(source: memoryview, target: memoryview) -> None:

@@ -19,6 +19,17 @@ class CodecId(IntEnum):
     RAW = 0
     ZSTD = 1
     PLANES = 2
+    DELTA = 16
+    CAST = 18
+    LOWRANK = 19
+
+
+def flat(data: Buffer) -> memoryview:
+    """The bytes of a chunk, or of a base, whatever holds them."""
+    view = memoryview(data)
+    if not view.c_contiguous or view.nbytes > MAX_BYTES:
+        raise ValueError(f"a chunk is at most {MAX_BYTES} bytes in one piece")
+    return view.cast("B")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-import numba
 from numpy import uint16, uint32, uint64
 
 from shardflow.codec.buffers import scratch
+from shardflow.codec.kernels.compiling import WORDS, compiled, read, types, written
 from shardflow.codec.kernels.contract import Kernels, Splitter, check_plane, check_planes
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from shardflow.codec.buffers import Bytes
     from shardflow.codec.kernels.contract import Words
     from shardflow.codec.words import Form
-
-
-types: Any = numba.types  # typed in parts only
 
 
 class FusedKernels(Kernels):
@@ -50,31 +47,14 @@ class FusedKernels(Kernels):
 
 
 def _compile_take(width: int) -> Callable[..., None]:
-    word = _WORDS[width]
-    return _compile(_take, types.void(_read(word), *[word] * 6, _written(types.uint8)))
+    word = WORDS[width]
+    return compiled(_take, types.void(read(word), *[word] * 6, written(types.uint8)))
 
 
 def _compile_put(width: int) -> Callable[..., None]:
-    word = _WORDS[width]
-    planes = types.UniTuple(_read(types.uint8), width)
-    return _compile(_PUTS[width], types.void(planes, word, word, word, _written(word)))
-
-
-def _compile(loop: Callable[..., None], signature: Any) -> Callable[..., None]:
-    compiled: Callable[..., None]
-    try:
-        compiled = numba.njit(signature, nogil=True, cache=True)(loop)
-    except Exception:  # noqa: BLE001 - an unwritable, full or damaged cache; if it is the loop, the next line says so
-        compiled = numba.njit(signature, nogil=True)(loop)
-    return compiled
-
-
-def _read(element: Any) -> Any:
-    return types.Array(element, 1, "C", readonly=True, aligned=False)
-
-
-def _written(element: Any) -> Any:
-    return types.Array(element, 1, "C", aligned=False)
+    word = WORDS[width]
+    planes = types.UniTuple(read(types.uint8), width)
+    return compiled(_PUTS[width], types.void(planes, word, word, word, written(word)))
 
 
 # What follows is compiled: plain loops over arrays whose sizes the caller has checked. Every number has the type of the
@@ -111,5 +91,4 @@ def _put8(planes: Any, low: Any, step: Any, flips: Any, out: Any) -> None:
         out[i] = ((folded >> step) ^ ((folded & step) * flips)) << low
 
 
-_WORDS: dict[int, Any] = {2: types.uint16, 4: types.uint32, 8: types.uint64}
 _PUTS: dict[int, Callable[..., None]] = {2: _put2, 4: _put4, 8: _put8}

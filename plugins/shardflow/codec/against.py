@@ -1,0 +1,77 @@
+"""Encode a chunk against others that the reader will have: which prediction serves it best, if any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from shardflow.codec import chunks, predicted, streams
+from shardflow.codec.encoded import flat
+from shardflow.codec.numbers import number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from shardflow.codec.encoded import Encoded
+    from shardflow.codec.predicted import Prediction
+    from shardflow.dtype import DType
+
+_SAMPLE = 16 << 10  # words
+_WORTH_SAMPLING = 32 * _SAMPLE  # what has fewer is encoded in every way there is
+_CLEARLY = 0.9  # of an estimate: what comes out below needs no comparison with what was estimated
+
+
+class Chosen(NamedTuple):
+    """An encoding, and the prediction that it rests on; None where the chunk is better off by itself."""
+
+    encoded: Encoded
+    prediction: Prediction | None
+
+
+def encode_against(data: Buffer, dtype: DType, predictions: Sequence[Prediction]) -> Chosen:
+    """The smallest encoding of `data`, by itself or by one of the predictions, which are made for this chunk.
+
+    Large chunks are tried on a sample first. The result is never larger than `data`, and never larger than what
+    `encode` gives unless that sample was wrong about it by a tenth.
+    """
+    view = flat(data)
+    for prediction in predictions:
+        if prediction.size != len(view) or prediction.number != number_of(dtype):
+            raise ValueError(f"a prediction of {prediction.size} bytes is not one of {len(view)} bytes of {dtype.name}")
+    if len(view) < _WORTH_SAMPLING * number_of(dtype).width:
+        return _smallest(view, dtype, predictions)
+    alone = estimate(view, dtype)
+    promising = min(((estimate(view, dtype, each), n) for n, each in enumerate(predictions)), default=(alone, 0))
+    if promising[0] >= alone:
+        return Chosen(chunks.encode(view, dtype), None)
+    prediction = predictions[promising[1]]
+    encoded = predicted.encode(view, prediction, len(view))
+    if encoded and encoded.size < _CLEARLY * alone:
+        return Chosen(encoded, prediction)
+    return _smallest(view, dtype, [prediction])
+
+
+def estimate(data: Buffer, dtype: DType, prediction: Prediction | None = None) -> int:
+    """About the bytes that an encoding of `data` takes, by itself or by a prediction; quick on large chunks."""
+    view = flat(data)
+    number = number_of(dtype)
+    if len(view) < _WORTH_SAMPLING * number.width:
+        encoded = predicted.encode(view, prediction, len(view)) if prediction else chunks.encode(view, dtype)
+        return encoded.size if encoded else len(view)
+    if prediction:
+        return predicted.sampled_size(view, prediction, _SAMPLE)
+    words = np.frombuffer(view, number.dtype, len(view) // number.width)
+    picked = streams.sample(words, _SAMPLE)
+    return chunks.encode(picked.data, dtype).size * words.size // picked.size
+
+
+def _smallest(view: memoryview, dtype: DType, predictions: Sequence[Prediction]) -> Chosen:
+    best = Chosen(chunks.encode(view, dtype), None)
+    for prediction in predictions:
+        encoded = predicted.encode(view, prediction, best.encoded.size - 1)
+        if encoded:
+            best = Chosen(encoded, prediction)
+    return best

@@ -1,0 +1,116 @@
+"""Which steps are kept together: those that start from words of about the same size.
+
+Training moves weights by about the same amount whatever their size, so the small ones move by more of *their* last
+places. The exponent of the word that a step starts from tells how far it will go, and costs nothing: the reader has it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shardflow.codec import streams
+from shardflow.codec.tails import KINDS, Tail, kinds_of
+from shardflow.errors import CorruptData
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shardflow.codec.buffers import Bytes
+    from shardflow.codec.kernels.contract import Words
+    from shardflow.codec.numbers import Number
+    from shardflow.codec.runs import RunReader, RunWriter
+
+MOST_CLASSES = 32
+
+_START = struct.Struct("<H")
+_SAMPLE = 16 << 10
+_MOST_GROUPS = 48  # of exponents that are looked at; float64 may have more
+_BITS_A_CLASS = 8 * 90  # what the tables of its runs take
+
+_Counts = npt.NDArray[np.float64]
+
+
+class StepClass(NamedTuple):
+    """Exponents from `start` to where the next class begins, and how long the steps from such words are."""
+
+    start: int
+    tail: Tail
+
+
+def table_of(starts: Sequence[int], number: Number) -> Bytes:
+    """The class of every exponent there is, where classes begin at `starts`, the first of which is 0."""
+    return np.repeat(np.arange(len(starts), dtype=np.uint8), np.diff([*starts, number.exponents + 1]))
+
+
+def choose(words: Words, steps: Words, number: Number) -> list[StepClass]:
+    """The classes that let `steps` from `words` take the least space, judged on a sample."""
+    if not words.size:
+        return [StepClass(0, Tail([0.0] * KINDS))]
+    picked = streams.sample(words, _SAMPLE)
+    kinds = kinds_of(streams.sample(steps, _SAMPLE))
+    exponents = (picked >> number.mantissa & number.exponents).astype(np.int64)
+    firsts = _firsts(np.bincount(exponents, minlength=number.exponents + 1))
+    group = table_of([0, *firsts[1:]], number).astype(np.int64)[exponents]
+    counted = np.bincount(group * KINDS + kinds, minlength=len(firsts) * KINDS).reshape(-1, KINDS)
+    counts = counted.astype(np.float64) * (words.size / picked.size)
+    cuts = [0, *_cheapest(counts)]
+    starts = [0, *(firsts[cut] for cut in cuts[1:])]
+    return [StepClass(start, Tail(held)) for start, held in zip(starts, np.add.reduceat(counts, cuts), strict=True)]
+
+
+def _firsts(counts: npt.NDArray[np.int64]) -> list[int]:
+    """Where groups of neighbouring exponents begin: each that occurs is its own, or one of so many with fair shares."""
+    occurring = np.flatnonzero(counts)
+    if occurring.size > _MOST_GROUPS:
+        before = np.cumsum(counts[occurring]) - counts[occurring]
+        _, kept = np.unique(before * _MOST_GROUPS // int(counts.sum()), return_index=True)
+        occurring = occurring[kept]
+    return [int(first) for first in occurring]
+
+
+def _cheapest(counts: _Counts) -> list[int]:
+    """Where to cut groups, a row of counts each, into classes: the least entropy and tables together."""
+    price = float(_BITS_A_CLASS)
+    while True:
+        cuts = _cheapest_at(counts, price)
+        if len(cuts) < MOST_CLASSES:
+            return cuts
+        price *= 2
+
+
+def _cheapest_at(counts: _Counts, price: float) -> list[int]:
+    totals = np.vstack([np.zeros_like(counts[:1]), np.cumsum(counts, axis=0)])
+    best, begins = np.zeros(1), [0]
+    for end in range(1, len(totals)):
+        within = totals[end] - totals[:end]  # what each possible last class would hold
+        costs = best + price + _weighted(within.sum(axis=1)) - _weighted(within).sum(axis=1)
+        begins.append(int(costs.argmin()))
+        best = np.append(best, costs.min())
+    cuts = [begins[-1]]
+    while cuts[-1]:
+        cuts.append(begins[cuts[-1]])
+    return cuts[-2::-1]
+
+
+def _weighted(counts: _Counts) -> _Counts:
+    """n log n, from which the entropy of counts is made."""
+    weighted: _Counts = counts * np.log2(np.maximum(counts, 1))
+    return weighted
+
+
+def write_starts(starts: Sequence[int], writer: RunWriter) -> None:
+    writer.put(bytes([len(starts)]) + b"".join(_START.pack(start) for start in starts[1:]))
+
+
+def read_starts(reader: RunReader, number: Number) -> list[int]:
+    count = reader.take(1)[0]
+    if not 0 < count <= MOST_CLASSES:
+        raise CorruptData(f"{count} classes are none or more than {MOST_CLASSES}")
+    starts = [0, *(start for (start,) in _START.iter_unpack(reader.take((count - 1) * _START.size)))]
+    if starts != sorted(set(starts)) or starts[-1] > number.exponents:
+        raise CorruptData("classes do not begin at exponents in ascending order")
+    return starts

@@ -1,0 +1,32 @@
+"""How the loops are compiled: ahead of their first use, for one type of word each, and kept on disk where possible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numba
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+types: Any = numba.types  # typed in parts only
+WORDS: dict[int, Any] = {1: types.uint8, 2: types.uint16, 4: types.uint32, 8: types.uint64}
+
+
+def compiled(loop: Callable[..., Any], signature: Any) -> Callable[..., Any]:
+    """The loop for one signature, without the interpreter's lock."""
+    try:
+        fast: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True)(loop)
+    except Exception:  # noqa: BLE001 - an unwritable, full or damaged cache; if it is the loop, the next line says so
+        fast = numba.njit(signature, nogil=True)(loop)
+    return fast
+
+
+def read(element: Any) -> Any:
+    """The type of an array that is only read, at any address."""
+    return types.Array(element, 1, "C", readonly=True, aligned=False)
+
+
+def written(element: Any) -> Any:
+    """The type of an array that is written, at any address."""
+    return types.Array(element, 1, "C", aligned=False)

@@ -1,0 +1,141 @@
+"""A stored stream that is made of runs of bytes, each coded alone: written one behind the other, read with every check.
+
+A run is stored as one byte of *tag and coding*, for a frame its length, and what the coding needs. How many bytes a run
+stands for is known to the reader before, so it takes no memory on a stream's word.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shardflow.codec import frames, streams
+from shardflow.codec.buffers import scratch
+from shardflow.codec.packing import packed_size
+from shardflow.errors import CorruptData
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from shardflow.codec.buffers import Bytes
+
+_CONSTANT, _RAW, _FRAME, _SPARSE = 0, 1, 2, 3
+_TAGS = 64
+_LENGTH = struct.Struct("<I")
+_DEPTH = 4  # of sparse runs whose own parts are sparse
+
+_SAMPLE = 4 << 10
+_REPETITIVE = 4  # what shrank by this factor may repeat itself
+
+
+class OutOfRoom(Exception):
+    """What is being written turns out larger than it may be."""
+
+
+class RunWriter:
+    """Fills `room` from its beginning; what does not fit raises OutOfRoom."""
+
+    def __init__(self, room: memoryview) -> None:
+        self._room = room
+        self._used = 0
+
+    @property
+    def written(self) -> memoryview:
+        return self._room[: self._used]
+
+    def put(self, data: Buffer) -> None:
+        view = memoryview(data).cast("B")
+        end = self._used + len(view)
+        if end > len(self._room):
+            raise OutOfRoom
+        self._room[self._used : end] = view
+        self._used = end
+
+    def run(self, tag: int, data: Bytes) -> None:
+        """`data`, which is not empty, in the coding that makes it smallest."""
+        for part in _coded(tag, data, _DEPTH):
+            self.put(part)
+
+
+def _coded(tag: int, data: Bytes, depth: int) -> list[Buffer]:
+    if streams.is_constant(data):
+        return [bytes([_TAGS * _CONSTANT + tag, data[0]])]
+    frame = _frame(data)
+    if frame is None:
+        return [bytes([_TAGS * _RAW + tag]), data.data]
+    parts: list[Buffer] = [bytes([_TAGS * _FRAME + tag]) + _LENGTH.pack(len(frame)), frame]
+    present = data != 0
+    if depth and np.count_nonzero(present) < data.size // 2:
+        sparse = [bytes([_TAGS * _SPARSE + tag]), *_coded(0, np.packbits(present, bitorder="little"), depth - 1)]
+        sparse += _coded(0, data[present], depth - 1)
+        parts = min(parts, sparse, key=_size)
+    return parts
+
+
+def _size(parts: list[Buffer]) -> int:
+    return sum(memoryview(part).nbytes for part in parts)
+
+
+def _frame(data: Bytes) -> bytes | None:
+    """The smaller of two ways, unless it is not smaller than the data, or a sample says that it will not be."""
+    if data.size > _SAMPLE:
+        picked = streams.sample(data, _SAMPLE)
+        if not streams.worth(len(frames.by_huffman(picked.data)), picked.size):
+            return None
+    frame = frames.by_huffman(data.data)
+    if len(frame) < data.size // _REPETITIVE:
+        frame = min(frame, frames.by_matches(data.data), key=len)
+    return frame if len(frame) + _LENGTH.size < data.size else None
+
+
+class RunReader:
+    """Hands out `stored` from its beginning; whatever is missing is CorruptData."""
+
+    def __init__(self, stored: memoryview) -> None:
+        self._stored = stored
+        self._used = 0
+
+    def take(self, length: int) -> memoryview:
+        end = self._used + length
+        if end > len(self._stored):
+            raise CorruptData(f"a stream of {len(self._stored)} bytes ends where {length} more belong")
+        taken = self._stored[self._used : end]
+        self._used = end
+        return taken
+
+    def run(self, sizes: Sequence[int], slot: str, depth: int = _DEPTH) -> tuple[int, Bytes]:
+        """The tag of the next run and its bytes, as many as `sizes` says for the tag: as stored, or in a work space."""
+        coding, tag = divmod(self.take(1)[0], _TAGS)
+        if tag >= len(sizes):
+            raise CorruptData(f"a run has tag {tag}, where there are {len(sizes)}")
+        if coding == _RAW:
+            return tag, np.frombuffer(self.take(sizes[tag]), np.uint8)
+        space = scratch(slot, sizes[tag])
+        if coding == _CONSTANT:
+            space.fill(self.take(1)[0])
+        elif coding == _FRAME:
+            (length,) = _LENGTH.unpack(self.take(_LENGTH.size))
+            frames.read_frame(self.take(length), space.data)
+        else:
+            self._read_sparse(space, depth)
+        return tag, space
+
+    def _read_sparse(self, space: Bytes, depth: int) -> None:
+        if not depth:
+            raise CorruptData(f"runs of zeros lie more than {_DEPTH} deep in each other")
+        _, bits = self.run([packed_size(space.size, 1)], f"where {depth}", depth - 1)
+        present = np.unpackbits(bits, count=space.size, bitorder="little").view(np.bool_)
+        count = int(np.count_nonzero(present))
+        if not count:
+            raise CorruptData("a run of zeros among which there is nothing")
+        _, data = self.run([count], f"what {depth}", depth - 1)
+        space.fill(0)
+        space[present] = data
+
+    def rest(self) -> memoryview:
+        """Everything that has not been read."""
+        return self.take(len(self._stored) - self._used)
