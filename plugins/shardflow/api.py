@@ -20,10 +20,19 @@ def init(url: str, settings: Settings | None = None, *, options: Options = None)
     return Store.init(url, settings, options)
 
 
-def put(source: str | Path | BinaryIO, url: str, *, replace: bool = True, options: Options = None) -> Progress:
-    """Store a file, a directory or a stream at a URL; returns what was done and sent."""
+def put(
+    source: str | Path | BinaryIO,
+    url: str,
+    *,
+    replace: bool = True,
+    deltas: bool = True,
+    base: str | None = None,
+    adapter: str | Path | None = None,
+    options: Options = None,
+) -> Progress:
+    """Store a file, a directory or a stream at a URL, against earlier versions; returns what was done and sent."""
     store, path = Store.find(url, options)
-    return store.put(source, path, replace=replace)
+    return store.put(source, path, replace=replace, deltas=deltas, base=base, adapter=adapter)
 
 
 def get(url: str, target: str | Path, *, options: Options = None) -> Progress:

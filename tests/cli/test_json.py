@@ -7,7 +7,7 @@ from pathlib import Path
 from cli.conftest import Command
 
 TRAFFIC = {"bytes_sent", "bytes_received", "objects_written", "objects_deleted", "reads", "retries"}
-WORK = {"files", "files_unchanged", "bytes", "bytes_reused", "packs_sent", "seconds", "url"} | TRAFFIC
+WORK = {"files", "files_unchanged", "bytes", "bytes_reused", "bytes_on_bases", "packs_sent", "seconds", "url"} | TRAFFIC
 
 
 def test_init_tells_the_store_and_its_settings(tmp_path: Path, shardflow: Command) -> None:

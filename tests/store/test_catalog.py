@@ -152,21 +152,47 @@ def test_no_rows_make_an_empty_table() -> None:
         decode_manifest(encode_manifest(manifest), "x")
 
 
-def test_a_pack_on_its_own_offers_what_is_stored_whole() -> None:
+def test_a_pack_on_its_own_offers_what_rests_on_known_chunks() -> None:
     """A chunk coded against another is of no use without knowing where that one is."""
     catalog = filled([()])
     entries = [
         PackEntry(chunk(0), 900, 1, 1, 0),
         PackEntry(chunk(1), 100, 11, 22, 1),
         PackEntry(chunk(2), 111, 9, 33, 16, (chunk(1),)),
+        PackEntry(chunk(3), 120, 9, 33, 16, (chunk(2), chunk(9))),
     ]
     catalog.add_pack(named(b"noted"), entries)
     found = catalog.find(chunk(1))
     assert found is not None
     assert catalog.entry(found) == entries[1]
     assert catalog.packs[catalog.pack_of(found)] == named(b"noted")
-    assert catalog.find(chunk(2)) is None
+    needs_it = catalog.find(chunk(2))
+    assert needs_it is not None
+    assert catalog.entry(needs_it) == entries[2]
+    assert catalog.find(chunk(3)) is None
     assert catalog.location(0) == (0, HEAD_BYTES, 10), "a chunk that was known keeps its place"
+
+
+def test_what_waits_for_its_bases_is_offered_once_a_manifest_tells_where_they_are() -> None:
+    catalog = filled([()])
+    catalog.add_pack(named(b"noted"), [PackEntry(chunk(2), 111, 9, 33, 16, (chunk(1),))])
+    assert catalog.find(chunk(2)) is None
+    catalog.add_manifest(manifest_of(filled([(), ()]), [1]))
+    waited = catalog.find(chunk(2))
+    assert waited is not None
+    assert catalog.entry(waited).bases == (chunk(1),)
+
+
+def test_depth_is_how_many_chunks_come_before() -> None:
+    catalog = filled([(), (0,), (1, 0), ()])
+    assert [catalog.depth(row) for row in range(4)] == [0, 1, 2, 0]
+
+
+def test_a_manifest_that_is_taken_up_tells_the_rows_of_its_table() -> None:
+    manifest = manifest_of(filled([(), (), (0, 1)]), [2])
+    catalog = filled([()] * 2)
+    rows = catalog.add_manifest(manifest)
+    assert [catalog.name(row) for row in rows] == [manifest.table.id(place) for place in range(len(manifest.table))]
 
 
 def test_an_entry_names_its_bases() -> None:

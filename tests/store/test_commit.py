@@ -10,6 +10,7 @@ import pytest
 
 from faults.crashing import Fate, mortal
 from shardflow.store import sources
+from shardflow.store.chunks import PlainChunks
 from shardflow.store.errors import PackMissing
 from shardflow.store.store import Store
 from shardflow.store.tombstones import Doomed, write_tombstone
@@ -157,10 +158,8 @@ def test_of_two_writers_that_must_not_replace_one_is_refused(store: Store, model
 def test_a_get_of_what_is_repacked_under_it_goes_on_from_the_new_place(
     store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shardflow.store import restore
-
     store.put(model, "v1")
-    original, moved = restore.chunks_of, []
+    original, moved = PlainChunks.in_range, []
 
     def repacked_first(*arguments: object) -> object:
         if not moved:
@@ -170,7 +169,7 @@ def test_a_get_of_what_is_repacked_under_it_goes_on_from_the_new_place(
             store.put(model, "v1")
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(restore, "chunks_of", repacked_first)
+    monkeypatch.setattr(PlainChunks, "in_range", repacked_first)
     old = store.manifest("v1")
     monkeypatch.setattr(store, "manifest", lambda path, plain=store.manifest: old if not moved else plain(path))
 

@@ -8,6 +8,8 @@ import time
 import msgspec
 import pytest
 
+from shardflow.dtype import DType
+from shardflow.layout import Layout, Segment
 from shardflow.store import hints
 from shardflow.store.gear import Gear
 from shardflow.store.hints import (
@@ -31,8 +33,11 @@ GEAR = Gear(2048, 8192, 32768)
 CONTENT = noise(3 << 20)
 
 
-def features(content: bytes, fingerprint: bytes | None = None) -> tuple[str, ...]:
-    return features_of(lambda start, length: content[start : start + length], len(content), GEAR, fingerprint)
+PLAIN = Layout("plain", (), None)
+
+
+def features(content: bytes, layout: Layout = PLAIN) -> tuple[str, ...]:
+    return features_of(lambda start, length: content[start : start + length], len(content), GEAR, layout)
 
 
 def manifest_with(*features: str, content: bytes = b"content") -> Manifest:
@@ -54,18 +59,33 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hints, "WINDOW_BYTES", 1 << 20)
 
 
+def model(names: str = "ab", rows: int = 3, dtype: DType = DType.F32, fingerprint: int = 0) -> Layout:
+    """Tensors of one shape after another."""
+    size = 4 * rows * dtype.width
+    tensors = [Segment(n * size, size, dtype, name, (rows, 4)) for n, name in enumerate(names)]
+    return Layout("safetensors", tuple(tensors), bytes([fingerprint] * 32))
+
+
 def test_a_small_file_has_no_features() -> None:
     """A directory of a hundred thousand of them must not make a million objects."""
     assert features(CONTENT[: MIN_HINTED_BYTES - 1]) == ()
-    assert features(CONTENT[: MIN_HINTED_BYTES - 1], fingerprint=bytes(32)) == ()
+    assert features(CONTENT[: MIN_HINTED_BYTES - 1], model()) == ()
     assert len(features(CONTENT[:MIN_HINTED_BYTES])) == 1
 
 
-def test_a_larger_file_has_one_feature_a_window_and_one_for_its_tensors() -> None:
-    found = features(CONTENT, fingerprint=bytes(range(32)))
-    assert found[0] == "t-" + bytes(range(16)).hex()
-    assert len(found) == 4
-    assert all(feature.startswith("c-") and len(feature) == 34 for feature in found[1:])
+def test_a_larger_file_has_one_feature_a_window_and_three_for_its_tensors() -> None:
+    found = features(CONTENT, model(fingerprint=7))
+    assert found[0] == "t-" + "07" * 16
+    assert [feature[0] for feature in found] == list("tnsccc")
+    assert {len(feature) for feature in found} == {34}
+
+
+def test_a_model_that_was_cast_or_grew_shares_its_names_and_one_renamed_its_shapes() -> None:
+    _, names, shapes, *_ = features(CONTENT, model())
+    assert features(CONTENT, model(dtype=DType.BF16))[1:3] == (names, shapes)
+    assert features(CONTENT, model(rows=4))[1] == names != features(CONTENT, model("ac"))[1]
+    assert features(CONTENT, model("xy"))[2] == shapes != features(CONTENT, model(rows=4))[2]
+    assert features(CONTENT, model("ba"))[1:3] == (names, shapes), "wherever they lie in the file"
 
 
 def test_the_same_content_has_the_same_features() -> None:

@@ -31,6 +31,7 @@ def test_it_is_told_as_plain_data() -> None:
         "files": 2,
         "files_unchanged": 1,
         "bytes": 10,
+        "bytes_on_bases": 0,
         "bytes_reused": 4,
         "packs_sent": 3,
         "bytes_sent": 6,

@@ -12,7 +12,8 @@ import pytest
 from shardflow import codec
 from shardflow.dtype import DType
 from shardflow.store.catalog import Catalog
-from shardflow.store.fetch import chunks_of, ranges
+from shardflow.store.chunks import PlainChunks
+from shardflow.store.fetch import ranges
 from shardflow.store.journal import Journal
 from shardflow.store.pack import check_whole, pack_key, pack_of_key
 from shardflow.store.sending import MAX_PACKS_IN_MEMORY, PackSender, StoredChunk, rewritten
@@ -89,7 +90,7 @@ def test_every_chunk_arrives_where_the_catalog_says(bench: Bench) -> None:
     found = {
         table.id(row): bytes(data)
         for part in ranges(table, range(len(table)))
-        for row, data in chunks_of(bench.transport, table, part, "m")
+        for row, data in PlainChunks(bench.transport, table, "m").in_range(part)
     }
     assert [found[table.id(int(place))] for place in sequence] == CHUNKS
 

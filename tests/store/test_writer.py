@@ -12,9 +12,6 @@ from typing import Any
 import pytest
 
 from faults.crashing import Crash, Fate, mortal
-from shardflow import codec
-from shardflow.dtype import DType
-from shardflow.store import writer
 from shardflow.store.errors import PackMissing, SourceUnusable
 from shardflow.store.journal import Journal
 from shardflow.store.store import Store
@@ -186,16 +183,3 @@ def test_a_failure_does_not_cancel_what_else_shares_the_token(store: Store, tmp_
     with pytest.raises(PackMissing):
         store.get("m", tmp_path / "m", cancel=cancel)
     assert not cancel.cancelled
-
-
-def test_where_nothing_becomes_smaller_fewer_chunks_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[int] = []
-    plain = writer.codec.encode
-    monkeypatch.setattr(writer.codec, "encode", lambda data, dtype: tried.append(1) or plain(data, dtype))
-    encoder = writer._BlockEncoder()
-    noisy = [encoder.encode(memoryview(noise(5000, seed)), DType.BYTES).codec for seed in range(64)]
-    assert set(noisy) == {codec.CodecId.RAW}
-    assert len(tried) == 16
-    assert encoder.encode(memoryview(bytes(5000)), DType.BYTES).codec == codec.CodecId.ZSTD
-    assert encoder.encode(memoryview(noise(5000)), DType.BYTES).codec == codec.CodecId.RAW
-    assert len(tried) == 18

@@ -31,6 +31,8 @@ class Catalog:
         self._size = array("I")
         self._codec = array("B")
         self._bases: dict[int, tuple[int, ...]] = {}
+        self._depths: dict[int, int] = {}
+        self._waiting: list[tuple[int, PackEntry]] = []  # found in packs, while what they rest on is not known yet
         self._numbers: dict[bytes, int] = {}
 
     def __len__(self) -> int:
@@ -44,6 +46,10 @@ class Catalog:
 
     def size_of(self, row: int) -> int:
         return self._size[row]
+
+    def depth(self, row: int) -> int:
+        """How many chunks must be decoded before this one; 0 for one that stands by itself."""
+        return self._depths.get(row, 0)
 
     def open_pack(self) -> int:
         """A number for a pack that has no name yet."""
@@ -74,20 +80,26 @@ class Catalog:
         self._codec.append(codec)
         if bases:
             self._bases[row] = bases
+            self._depths[row] = 1 + max(self.depth(base) for base in bases)
         # Past the limit chunks still get their row, about twenty bytes beside the name; they are only no longer found.
         if len(self._rows) < MAX_REMEMBERED or chunk in self._rows:
             self._rows[chunk] = row
         return row
 
     def add_pack(self, pack: bytes, entries: Iterable[PackEntry]) -> None:
-        """Everything in a pack that is known to be in the store; what is coded against other chunks is left out."""
+        """Everything in a pack that is known to be in the store; what rests on unknown chunks waits for them."""
         number = self.number_of(pack)
-        for entry in entries:
-            if not entry.bases and entry.chunk not in self._rows:
-                self.add(entry.chunk, number, entry.offset, entry.stored, entry.size, entry.codec)
+        self._waiting += [(number, entry) for entry in entries if not self._taken_up(number, entry)]
 
-    def add_manifest(self, manifest: Manifest) -> None:
-        """Everything a stored file is made of."""
+    def _taken_up(self, number: int, entry: PackEntry) -> bool:
+        bases = [self._rows.get(base) for base in entry.bases]
+        rows = tuple(row for row in bases if row is not None)
+        if len(rows) == len(bases) and entry.chunk not in self._rows:
+            self.add(entry.chunk, number, entry.offset, entry.stored, entry.size, entry.codec, rows)
+        return len(rows) == len(bases)
+
+    def add_manifest(self, manifest: Manifest) -> list[int]:
+        """Everything a stored file is made of; returns the rows that stand for those of its table."""
         table = manifest.table
         numbers = [self.number_of(pack) for pack in table.packs]
         rows: list[int] = []
@@ -108,6 +120,8 @@ class Catalog:
                     tuple(rows[base] for base in bases),
                 )
             rows.append(row)
+        self._waiting = [(number, entry) for number, entry in self._waiting if not self._taken_up(number, entry)]
+        return rows
 
     def move(self, row: int, pack: int, offset: int) -> None:
         """A chunk's bytes were copied elsewhere."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from shardflow.errors import CorruptData, ShardflowError
 from shardflow.store.catalog import Catalog
+from shardflow.store.chunks import PlainChunks
 from shardflow.store.errors import ChunkDamaged, PackMissing, PathTaken
 from shardflow.store.fetch import MEND, decoded
 from shardflow.store.hints import hint_objects
@@ -174,23 +175,27 @@ class Committer:
                     data = self._transport.read_range(pack_key(pack), offset, stored)
                 except ObjectMissing:
                     raise _deleted(pack) from None
-                if not entry.bases:
-                    _prove(entry, data, pack)
+                self._prove(row, entry, data, pack)
                 chunks.append(StoredChunk(entry.chunk, entry.size, entry.codec, data, entry.bases))
             pack, offsets = rewritten(self._transport, chunks, salt=os.urandom(16))
             number = self._catalog.number_of(pack)
             for row, offset in zip(batch, offsets, strict=True):
                 self._catalog.move(row, number, offset)
 
-
-def _prove(entry: PackEntry, data: memoryview, pack: bytes) -> None:
-    """Damage must not spread to a new pack."""
-    try:
-        decoded(entry.codec, data, entry.chunk, entry.size)
-    except CorruptData as error:
-        raise ChunkDamaged(
-            f"chunk {entry.chunk.hex()[:16]} in pack {pack.hex()[:16]} is damaged: {error.message}", remedy=MEND
-        ) from None
+    def _prove(self, row: int, entry: PackEntry, data: memoryview, pack: bytes) -> None:
+        """Damage must not spread to a new pack."""
+        bases: list[memoryview] = []
+        if entry.bases:
+            table, (place,) = self._catalog.table(array("I", [row]))
+            chunks = PlainChunks(self._transport, table, "what is copied")
+            plain = chunks.of(chunks.bases(int(place)))
+            bases = [plain[base] for base in chunks.bases(int(place))]
+        try:
+            decoded(entry.codec, data, entry.chunk, entry.size, bases)
+        except CorruptData as error:
+            raise ChunkDamaged(
+                f"chunk {entry.chunk.hex()[:16]} in pack {pack.hex()[:16]} is damaged: {error.message}", remedy=MEND
+            ) from None
 
 
 def seconds() -> float:

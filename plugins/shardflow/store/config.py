@@ -32,6 +32,22 @@ class Cutting(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("cutting needs 64 <= minimum < mean < maximum <= 4194304")
 
 
+class Deltas(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether and how new versions are coded against earlier ones."""
+
+    enabled: bool = True
+    depth: int = 4  # how many chunks may have to be decoded before one
+    candidates: int = 2  # earlier files that are kept of those that look alike
+    worth: float = 0.9  # of the size without a base: what a tensor may take with one at most
+    low_rank: int = 256  # of merged adapters that are looked for; 0: not looked for
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.depth <= 64 or not 1 <= self.candidates <= 16:
+            raise ValueError("deltas need a depth from 1 to 64 and 1 to 16 candidates")
+        if not 0 < self.worth <= 1 or not 0 <= self.low_rank <= 256:
+            raise ValueError("deltas need a worth above 0, up to 1, and a low_rank from 0 to 256")
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Choices a store is made with; every writer of the store keeps to them."""
 
@@ -40,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     inline_bytes: int = 64 * KIB
     gc_grace_seconds: float = 24 * 3600.0
     cutting: Cutting = Cutting()
+    deltas: Deltas = Deltas()
 
     def __post_init__(self) -> None:
         if not 4 * KIB <= self.chunk_bytes <= 4 * MIB:

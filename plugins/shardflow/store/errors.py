@@ -55,3 +55,7 @@ class SourceUnusable(ShardflowError):
 
 class TargetUnusable(ShardflowError):
     """The place to write to cannot be written."""
+
+
+class WishRefused(ShardflowError):
+    """A put was asked for things that exclude each other."""

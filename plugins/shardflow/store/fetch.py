@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -18,6 +18,7 @@ from shardflow.store.pack import MAX_CHUNK_BYTES, pack_key
 from shardflow.transport import ObjectMissing, Transport, Truncated
 
 READ_BYTES = 8 << 20
+PLAIN_BYTES = 64 << 20  # of the chunks in one range: small differences of large chunks are not all for one thread
 SORTED_BYTES = 32 << 20
 GAP_BYTES = 64 << 10
 MEND = "run 'shardflow fsck --read-data --repair', then put the file again"
@@ -55,55 +56,33 @@ def ranges(table: ChunkTable, rows: Iterable[int]) -> Iterator[Range]:
 def _merged(table: ChunkTable, rows: list[int]) -> Iterator[Range]:
     rows.sort(key=lambda row: (int(table.pack[row]), int(table.offset[row])))
     together: list[int] = []
-    pack = start = end = 0
+    pack = start = end = plain = 0
     for row in rows:
-        offset, length = int(table.offset[row]), int(table.stored[row])
+        offset, length, size = int(table.offset[row]), int(table.stored[row]), int(table.size[row])
         near = together and table.pack[row] == pack and offset - end <= GAP_BYTES
-        if together and not (near and offset + length - start <= READ_BYTES):
+        if together and not (near and offset + length - start <= READ_BYTES and plain + size <= PLAIN_BYTES):
             yield Range(table.packs[pack], start, end, tuple(together))
             together = []
         if not together:
-            pack, start, end = int(table.pack[row]), offset, offset
+            pack, start, end, plain = int(table.pack[row]), offset, offset, 0
         together.append(row)
+        plain += size
         end = max(end, offset + length)
     if together:
         yield Range(table.packs[pack], start, end, tuple(together))
 
 
-def chunks_of(transport: Transport, table: ChunkTable, wanted: Range, name: str) -> Iterator[tuple[int, memoryview]]:
-    """The verified chunks of a range, each valid until the next one is asked for."""
-    try:
-        data = _read(transport, wanted, name)
-    except Truncated as error:
-        if len(wanted.rows) == 1:
-            what = f"the pack is cut short (wanted {error.wanted} bytes at {wanted.start}, got {error.got})"
-            raise _damaged(table, wanted.rows[0], name, what) from None
-        # What lies before the cut can be read still, and the first chunk behind it gives the error its name.
-        for part in (single for row in wanted.rows for single in ranges(table, [row])):
-            yield from chunks_of(transport, table, part, name)
-        return
-    for row in wanted.rows:
-        at = int(table.offset[row]) - wanted.start
-        stored = data[at : at + int(table.stored[row])]
-        try:
-            yield row, verified(table, row, stored, name)
-        except ChunkDamaged:
-            # It may have been altered on its way only: look once more before calling the store damaged.
-            again = Range(wanted.pack, wanted.start + at, wanted.start + at + len(stored), (row,))
-            yield row, verified(table, row, _read(transport, again, name), name)
-
-
-def verified(table: ChunkTable, row: int, stored: Buffer, name: str) -> memoryview:
+def verified(table: ChunkTable, row: int, stored: Buffer, name: str, bases: Sequence[Buffer] = ()) -> memoryview:
     """Decode one chunk of a file and compare it with its name; the result may be a view of thread-local memory."""
     try:
-        return decoded(int(table.codec[row]), stored, table.id(row), int(table.size[row]))
+        return decoded(int(table.codec[row]), stored, table.id(row), int(table.size[row]), bases)
     except CorruptData as error:
-        raise _damaged(table, row, name, error.message) from None
+        raise damaged(table, row, name, error.message) from None
     except FormatUnknown as error:
         raise FormatUnknown(f"{name} is {error.message}", remedy=error.remedy) from None
 
 
-def decoded(kind: int, stored: Buffer, chunk: bytes, size: int) -> memoryview:
+def decoded(kind: int, stored: Buffer, chunk: bytes, size: int, bases: Sequence[Buffer] = ()) -> memoryview:
     """A chunk from its stored bytes, if they are that chunk; the result may be a view of thread-local memory."""
     if kind not in codec.CodecId.__members__.values():
         raise FormatUnknown(f"stored with codec {kind}, unknown to this version", remedy="upgrade Shardflow")
@@ -111,13 +90,14 @@ def decoded(kind: int, stored: Buffer, chunk: bytes, size: int) -> memoryview:
         data = memoryview(stored).cast("B")
     else:
         data = _scratch_memory()[:size]
-        codec.decode(kind, stored, data)
+        codec.decode(kind, stored, data, bases)
     if blake3(data).digest() != chunk:
         raise CorruptData("its bytes do not match its name")
     return data
 
 
-def _read(transport: Transport, wanted: Range, name: str) -> memoryview:
+def read_stored(transport: Transport, wanted: Range, name: str) -> memoryview:
+    """The stored bytes of a range."""
     try:
         return memoryview(transport.read_range(pack_key(wanted.pack), wanted.start, wanted.length))
     except ObjectMissing:
@@ -127,12 +107,14 @@ def _read(transport: Transport, wanted: Range, name: str) -> memoryview:
         ) from None
 
 
-def _damaged(table: ChunkTable, row: int, name: str, what: str) -> ChunkDamaged:
+def cut_short(table: ChunkTable, wanted: Range, name: str, error: Truncated) -> ChunkDamaged:
+    what = f"the pack is cut short (wanted {error.wanted} bytes at {wanted.start}, got {error.got})"
+    return damaged(table, wanted.rows[0], name, what)
+
+
+def damaged(table: ChunkTable, row: int, name: str, what: str) -> ChunkDamaged:
     pack, chunk = table.packs[int(table.pack[row])].hex()[:16], table.id(row).hex()[:16]
-    return ChunkDamaged(
-        f"chunk {chunk} of {name} in pack {pack} is damaged: {what}",
-        remedy=MEND,
-    )
+    return ChunkDamaged(f"chunk {chunk} of {name} in pack {pack} is damaged: {what}", remedy=MEND)
 
 
 def _scratch_memory() -> memoryview:

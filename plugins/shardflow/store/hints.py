@@ -8,6 +8,7 @@ files or a million. Hints may be lost, stale or wrong: that costs bytes, never c
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import msgspec
 from blake3 import blake3
 
 from shardflow.errors import ShardflowError
+from shardflow.layout import Layout
 from shardflow.store.errors import BadPath
 from shardflow.store.gear import Gear
 from shardflow.store.manifest import Manifest
@@ -55,10 +57,8 @@ class Similar:
     newest: float
 
 
-def features_of(
-    read_at: Callable[[int, int], bytes], size: int, gear: Gear, fingerprint: bytes | None
-) -> tuple[str, ...]:
-    """The features of a file: its tensors' fingerprint, and the smallest chunk name of its head, middle and tail.
+def features_of(read_at: Callable[[int, int], bytes], size: int, gear: Gear, layout: Layout) -> tuple[str, ...]:
+    """The features of a file: those of its tensors, and the smallest chunk name of its head, middle and tail.
 
     Two files that share much of a window share its smallest chunk name with the same likelihood, wherever the window
     begins, because cuts follow the content.
@@ -68,7 +68,21 @@ def features_of(
     starts = {0, max(0, size // 2 - WINDOW_BYTES // 2), max(0, size - WINDOW_BYTES)}
     names = [_smallest_chunk(read_at(start, min(WINDOW_BYTES, size - start)), gear) for start in sorted(starts)]
     sketch = tuple(_sketch(name) for name in dict.fromkeys(names))
-    return (f"t-{fingerprint.hex()[:32]}", *sketch) if fingerprint else sketch
+    return (*_tensor_features(layout), *sketch)
+
+
+def _tensor_features(layout: Layout) -> tuple[str, ...]:
+    """The tensors' fingerprint, and what stays of it when a model is cast or grows, or its tensors are renamed."""
+    if layout.fingerprint is None:
+        return ()
+    tensors = [segment for segment in layout.segments if segment.name]
+    names, shapes = blake3(), blake3()
+    for name in sorted(segment.name.encode("utf-8", "surrogatepass") for segment in tensors):
+        names.update(struct.pack("<I", len(name)) + name)
+    for shape in sorted(segment.shape for segment in tensors):
+        shapes.update(struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
+    fingerprints = {"t": layout.fingerprint, "n": names.digest(), "s": shapes.digest()}
+    return tuple(f"{letter}-{digest.hex()[:32]}" for letter, digest in fingerprints.items())
 
 
 def features_of_head(head: bytes, gear: Gear) -> tuple[str, ...]:

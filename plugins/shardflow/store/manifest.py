@@ -80,6 +80,11 @@ class Manifest:
     sequence: U32 = field(default_factory=lambda: np.zeros(0, np.uint32))
 
 
+def ends_of(manifest: Manifest) -> npt.NDArray[np.int64]:
+    """Where each chunk of a file ends."""
+    return np.cumsum(manifest.table.size.astype(np.int64)[manifest.sequence.astype(np.int64)])
+
+
 class _Body(msgspec.Struct, omit_defaults=True):
     """The msgpack map; columns are little-endian bytes. Unknown keys are ignored, so additions stay readable."""
 

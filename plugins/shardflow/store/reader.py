@@ -14,9 +14,10 @@ import numpy.typing as npt
 from typing_extensions import Buffer
 
 from shardflow.store.cache import ChunkCache
+from shardflow.store.chunks import KeptChunks, PlainChunks
 from shardflow.store.errors import PackMissing
-from shardflow.store.fetch import Range, chunks_of, ranges
-from shardflow.store.manifest import ChunkTable, Manifest
+from shardflow.store.fetch import Range, ranges
+from shardflow.store.manifest import Manifest, ends_of
 from shardflow.store.pack import MAX_CHUNK_BYTES
 from shardflow.transport import ByteBudget, Transport
 
@@ -55,8 +56,9 @@ class Reader(io.RawIOBase):
         self._kept: OrderedDict[bytes, bytes] = OrderedDict()
         self._kept_bytes = 0
         self._keeping = Lock()
+        self._bases = KeptChunks()
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="shardflow-read")
-        self._version = _version(manifest)
+        self._version = self._made_of(manifest)
 
     @property
     def size(self) -> int:
@@ -158,11 +160,15 @@ class Reader(io.RawIOBase):
         self._ahead = (offset, self.read_at(offset, ahead))
         return True
 
+    def _made_of(self, manifest: Manifest) -> _Version:
+        chunks = PlainChunks(self._transport, manifest.table, self.name, self._bases, self._cache)
+        return _Version(manifest, ends_of(manifest), chunks)
+
     def _refreshed(self, stale: Manifest) -> bool:
         fresh = self._reload() if self._reload is not None else stale
         same = fresh.digest == stale.digest and fresh.table.packs != stale.table.packs
         if same:
-            self._version = _version(fresh)
+            self._version = self._made_of(fresh)
         return same
 
     def _fill(self, version: _Version, offset: int, view: memoryview) -> None:
@@ -181,9 +187,9 @@ class Reader(io.RawIOBase):
         missing = [row for row, starts in wanted.items() if not self._from_kept(table.id(row), starts, view)]
         parts = list(ranges(table, missing))
         if len(parts) == 1:
-            self._fetch(table, parts[0], wanted, view)
+            self._fetch(version, parts[0], wanted, view)
         else:
-            reading = [self._pool.submit(self._fetch, table, part, wanted, view) for part in parts]
+            reading = [self._pool.submit(self._fetch, version, part, wanted, view) for part in parts]
             wait(reading)  # all of them: after a failure nobody may still write into the caller's memory
             for done in reading:
                 done.result()
@@ -198,9 +204,10 @@ class Reader(io.RawIOBase):
             _copy_part(memoryview(data), start, view)
         return True
 
-    def _fetch(self, table: ChunkTable, part: Range, wanted: dict[int, list[int]], view: memoryview) -> None:
-        with self._budget.hold(part.length + MAX_CHUNK_BYTES):
-            for row, data in chunks_of(self._transport, table, part, self.name):
+    def _fetch(self, version: _Version, part: Range, wanted: dict[int, list[int]], view: memoryview) -> None:
+        table, chunks = version.manifest.table, version.chunks
+        with self._budget.hold(part.length + MAX_CHUNK_BYTES + chunks.work_bytes(part.rows)):
+            for row, data in chunks.in_range(part):
                 for start in wanted[row]:
                     _copy_part(data, start, view)
                 chunk = table.id(row)
@@ -225,10 +232,7 @@ class _Version:
 
     manifest: Manifest
     ends: npt.NDArray[np.int64]  # of the chunks in the file
-
-
-def _version(manifest: Manifest) -> _Version:
-    return _Version(manifest, np.cumsum(manifest.table.size.astype(np.int64)[manifest.sequence.astype(np.int64)]))
+    chunks: PlainChunks
 
 
 def _copy_part(data: memoryview, start: int, view: memoryview) -> None:

@@ -10,8 +10,9 @@ from typing import Self
 
 from blake3 import blake3
 
+from shardflow.store.chunks import KeptChunks, PlainChunks
 from shardflow.store.errors import PathTaken
-from shardflow.store.fetch import Range, chunks_of, ranges
+from shardflow.store.fetch import Range, ranges
 from shardflow.store.manifest import Manifest
 from shardflow.store.pack import MAX_CHUNK_BYTES
 from shardflow.store.placing import PartialFile
@@ -32,6 +33,7 @@ class Restorer:
         self._progress = progress
         self._cancel = cancel
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="shardflow-get")
+        self._kept = KeptChunks()
         self._open: deque[tuple[PartialFile, deque[Future[None]]]] = deque()
 
     def __enter__(self) -> Self:
@@ -70,10 +72,11 @@ class Restorer:
         if manifest.inline is not None:
             partial.write_at(0, memoryview(manifest.inline))
             self._progress.add(manifest.size)
+        chunks = PlainChunks(self._transport, manifest.table, name, self._kept)
         for part in ranges(manifest.table, partial.rows):
             if len(work) >= RANGES_AT_ONCE:
                 work.popleft().result()
-            work.append(self._pool.submit(self._fetch, partial, part))
+            work.append(self._pool.submit(self._fetch, partial, chunks, part))
         while len(self._open) > FILES_AT_ONCE:
             self._finish_oldest()
 
@@ -81,15 +84,15 @@ class Restorer:
         while self._open:
             self._finish_oldest()
 
-    def _fetch(self, partial: PartialFile, wanted: Range) -> None:
+    def _fetch(self, partial: PartialFile, chunks: PlainChunks, wanted: Range) -> None:
         self._cancel.check()
         parts = [wanted]
         if partial.may_have_some:
             missing = [row for row in wanted.rows if not self._taken_from_earlier(partial, row)]
             parts = list(ranges(partial.manifest.table, missing)) if len(missing) < len(wanted.rows) else parts
         for part in parts:
-            with self._budget.hold(part.length + MAX_CHUNK_BYTES, self._cancel):
-                for row, data in chunks_of(self._transport, partial.manifest.table, part, partial.name):
+            with self._budget.hold(part.length + MAX_CHUNK_BYTES + chunks.work_bytes(part.rows), self._cancel):
+                for row, data in chunks.in_range(part):
                     partial.write(row, data)
                     self._progress.add(partial.bytes_of(row))
 

@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from shardflow.delta.adapters import Adapter
 from shardflow.store.cache import ChunkCache
 from shardflow.store.config import Settings, StoreConfig
 from shardflow.store.entries import Entry, Stat, entry_of, stat_of, sum_of
-from shardflow.store.errors import BadPath, PackMissing, PathMissing, PathTaken
+from shardflow.store.errors import BadPath, PackMissing, PathMissing, PathTaken, WishRefused
 from shardflow.store.local_state import bytes_from
 from shardflow.store.location import Options, found_store, made_store
 from shardflow.store.manifest import Manifest, decode_manifest
@@ -29,8 +30,8 @@ from shardflow.store.sources import (
     file_source,
     walk,
 )
-from shardflow.store.writer import Writer
-from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, StoreURL, Transport
+from shardflow.store.writer import Wishes, Writer
+from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, StoreURL, Transport, WrongURL
 
 MEMORY_VARIABLE = "SHARDFLOW_MEMORY_BYTES"
 DEFAULT_MEMORY = 256 << 20
@@ -84,6 +85,9 @@ class Store:
         path: str = "",
         *,
         replace: bool = True,
+        deltas: bool = True,
+        base: str | None = None,
+        adapter: str | Path | None = None,
         progress: Progress | None = None,
         cancel: Cancellation | None = None,
     ) -> Progress:
@@ -91,20 +95,25 @@ class Store:
 
         A file goes to the path itself, or into it under its own name if it is a directory or the root. Another file of
         that path is replaced, unless `replace` is False. Run again after any interruption, it sends what is missing.
+
+        A model is coded against what the store has of earlier ones, unless `deltas` is False; against `base` alone, a
+        path in this store or its URL, if that is given. `adapter` is a directory that peft saved: what was merged into
+        the base.
         """
         self.config.check("write", str(self.url))
         path = normal(path)
+        wishes = self._wishes(replace, deltas, base, adapter)
         sources, existing = self._sources(source, path)
         progress = progress if progress is not None else Progress()
         progress.files_total, progress.bytes_total = _expected(sources)
         try:
-            self._write(sources, existing, progress, cancel, replace=replace, learn=True)
+            self._write(sources, existing, progress, cancel, wishes, learn=True)
         except PackMissing:
             # Something this put reused was collected under it. What can be read again relies on nothing this time.
             if any(isinstance(source, StreamSource) and not source.ended for source in sources):
                 raise
             progress.restart()
-            self._write(sources, existing, progress, cancel, replace=replace, learn=False)
+            self._write(sources, existing, progress, cancel, wishes, learn=False)
         return progress
 
     def get(
@@ -255,8 +264,8 @@ class Store:
         existing: set[str],
         progress: Progress,
         cancel: Cancellation | None,
+        wishes: Wishes,
         *,
-        replace: bool,
         learn: bool,
     ) -> None:
         with Writer(
@@ -266,12 +275,34 @@ class Store:
             progress=progress,
             cancel=Cancellation(parent=cancel),
             existing=existing,
-            replace=replace,
             learn=learn,
+            wishes=wishes,
         ) as writer:
             for source in sources:
                 writer.add(source)
             writer.finish()
+
+    def _wishes(self, replace: bool, deltas: bool, base: str | None, adapter: str | Path | None) -> Wishes:
+        """What a put was asked for; what cannot be had is told before anything is read."""
+        if (base is not None or adapter is not None) and not (deltas and self.config.settings.deltas.enabled):
+            raise WishRefused(
+                "a base or an adapter was named for a put without deltas", remedy="leave one or the other out"
+            )
+        if base is not None:
+            base = self._inside(base)
+            self.kind(base)
+        return Wishes(replace, deltas, base, Adapter(adapter) if adapter is not None else None)
+
+    def _inside(self, place: str) -> str:
+        """The path in this store that a path or a URL names."""
+        if "://" not in place and not Path(place).is_absolute():
+            return normal(place)
+        try:
+            return normal(StoreURL.parse(place).relative_to(self.url))
+        except WrongURL:
+            raise BadPath(
+                f"{place} is not in the store at {self.url}", remedy="name a base in the store that is put to"
+            ) from None
 
     def _sources(self, source: str | Path | BinaryIO, path: str) -> tuple[list[Source | EmptyDirectory], set[str]]:
         """What to store where, and which of the keys it goes to exist."""

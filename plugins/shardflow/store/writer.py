@@ -18,12 +18,17 @@ from typing import Self
 
 from blake3 import blake3
 
-from shardflow import codec
-from shardflow.dtype import DType
+from shardflow.delta.adapters import Adapter
+from shardflow.delta.choosing import Predictors, best_few
+from shardflow.delta.effort import Effort
+from shardflow.delta.predicting import Predictor
 from shardflow.errors import ShardflowError
-from shardflow.layout import Layout, inspect
+from shardflow.layout import Layout, ReadAt, inspect
 from shardflow.store import hints
+from shardflow.store.bases import Known, StoredBase, distinct
 from shardflow.store.catalog import Catalog
+from shardflow.store.chunks import KeptChunks
+from shardflow.store.coding import Against, BlockEncoder, Coded, Made
 from shardflow.store.commit import Committer, Pending
 from shardflow.store.config import StoreConfig
 from shardflow.store.cutting import plan
@@ -39,7 +44,6 @@ from shardflow.store.sources import HEAD_BYTES, WRITTEN_LAST, EmptyDirectory, So
 from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, Transport
 
 CANDIDATES = 4
-SURE_IT_IS_RAW, TRIED_WHEN_RAW = 4, 16  # after so many raw chunks, so many of each sixteen are tried still
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,17 @@ class Examined:
     """A block's chunks: the row of those the store has, the encoding of those it has not."""
 
     block: Block
-    chunks: tuple[tuple[bytes, int | codec.Encoded], ...]
+    chunks: tuple[tuple[bytes, int | Coded], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the caller of a put asks for, beside that it be stored."""
+
+    replace: bool = True  # what is stored under the same name with other content
+    deltas: bool = True
+    base: str | None = None  # a path in the store: the file to code against, or the directory that has it
+    adapter: Adapter | None = None  # what was merged into the base
 
 
 class Writer:
@@ -62,8 +76,8 @@ class Writer:
         progress: Progress,
         cancel: Cancellation,
         existing: set[str] | None = None,
-        replace: bool = True,
         learn: bool = True,
+        wishes: Wishes | None = None,
     ) -> None:
         settings = config.settings
         self._transport = transport.session(cancel=cancel, totals=progress.totals)
@@ -73,6 +87,7 @@ class Writer:
         self._cancel = cancel
         self._existing = existing
         self._learn_from_store = learn
+        self._wishes = wishes or Wishes()
         self._gear = Gear(settings.cutting.minimum, settings.cutting.mean, settings.cutting.maximum)
         self._catalog = Catalog()
         self._journal = Journal(config.id)
@@ -82,13 +97,14 @@ class Writer:
         self._reserved = settings.pack_bytes + (self._depth + 1) * BLOCK_BYTES
         self._workers = ThreadPoolExecutor(cores, thread_name_prefix="shardflow-encode")
         self._committer = Committer(
-            self._transport, self._catalog, settings.gc_grace_seconds, existing, replace_files=replace
+            self._transport, self._catalog, settings.gc_grace_seconds, existing, replace_files=self._wishes.replace
         )
         self._sender = PackSender(self._transport, self._catalog, self._journal, budget, settings.pack_bytes)
         self._pending: deque[Pending] = deque()
         self._used: set[int] = set()  # packs that the files of this put need; others' notes are not ours to settle
         self._learned: set[str] = set()
         self._present: dict[int, bool] = {}
+        self._kept = KeptChunks()
 
     def __enter__(self) -> Self:
         if self._learn_from_store:
@@ -141,9 +157,9 @@ class Writer:
 
     def _chunked(self, source: Source, file: RawIOBase) -> Pending:
         layout, features = self._look(source, file)
-        self._learn(source.path, features)
+        against = self._against(source, file, layout, self._learn(source, layout, features))
         digest, rows, size = blake3(), array("I"), 0
-        for examined in self._examined(self._blocks(file, layout)):
+        for examined in self._examined(self._blocks(file, layout), against):
             size += len(examined.block.data)
             for span, (chunk, known) in zip(examined.block.spans, examined.chunks, strict=True):
                 rows.append(self._place(chunk, span.end - span.start, known))
@@ -153,7 +169,7 @@ class Writer:
             self._commit_arrived()
         source.check_unchanged(file, size)
         manifest = Manifest(size, digest.digest(), layout=layout.kind, features=features)
-        used = {self._catalog.pack_of(row) for row in rows}
+        used = {self._catalog.pack_of(row) for row in self._catalog.with_bases(rows)}
         self._used |= used
         return Pending(source.path, manifest, rows, max(used & self._sender.own, default=-1))
 
@@ -163,7 +179,7 @@ class Writer:
         if size is None:
             return Layout("plain", (), None), hints.features_of_head(read_at(0, HEAD_BYTES), self._gear)
         layout = inspect(read_at, size)
-        return layout, hints.features_of(read_at, size, self._gear, layout.fingerprint)
+        return layout, hints.features_of(read_at, size, self._gear, layout)
 
     def _blocks(self, file: RawIOBase, layout: Layout) -> Iterator[Block]:
         if not layout.segments:
@@ -171,20 +187,22 @@ class Writer:
         runs = plan(layout, self._settings.chunk_bytes, self._settings.cutting.maximum)
         return blocks(file, runs, self._gear, self._buffers)
 
-    def _examined(self, blocks: Iterable[Block]) -> Iterator[Examined]:
+    def _examined(self, blocks: Iterable[Block], against: Against | None) -> Iterator[Examined]:
         """Blocks in order, while workers look at the next ones."""
         ahead: deque[Future[Examined]] = deque()
+        start = 0
         for block in blocks:
             self._cancel.check()
-            ahead.append(self._workers.submit(self._examine, block))
+            ahead.append(self._workers.submit(self._examine, block, start, against))
+            start += len(block.data)
             if len(ahead) >= self._depth:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
-    def _examine(self, block: Block) -> Examined:
-        chunks: list[tuple[bytes, int | codec.Encoded]] = []
-        encoder = _BlockEncoder()
+    def _examine(self, block: Block, start: int, against: Against | None) -> Examined:
+        chunks: list[tuple[bytes, int | Coded]] = []
+        encoder = BlockEncoder(against)
         for span in block.spans:
             data = block.data[span.start : span.end]
             chunk = blake3(data).digest()
@@ -192,19 +210,29 @@ class Writer:
             if row is not None and self._is_present(row):
                 chunks.append((chunk, row))
             else:
-                chunks.append((chunk, encoder.encode(data, span.dtype)))
+                chunks.append((chunk, encoder.encode(chunk, data, span.dtype, start + span.start)))
         return Examined(block, tuple(chunks))
 
-    def _place(self, chunk: bytes, size: int, known: int | codec.Encoded) -> int:
-        if isinstance(known, int):
-            self._progress.add(0, reused=size)
-            return known
+    def _place(self, chunk: bytes, size: int, known: int | Coded) -> int:
         # The same chunk may have been packed since a worker looked.
-        row = self._catalog.find(chunk)
-        if row is not None and self._is_present(row):
+        row = known if isinstance(known, int) else self._found(chunk)
+        if row is not None:
             self._progress.add(0, reused=size)
             return row
-        return self._sender.add(chunk, size, known.codec, known.parts)
+        assert isinstance(known, Coded)
+        bases = tuple(base if isinstance(base, int) else self._place_made(base) for base in known.bases)
+        self._progress.add(0, on_bases=size if bases else 0)
+        return self._sender.add(chunk, size, known.encoded.codec, known.encoded.parts, bases)
+
+    def _place_made(self, made: Made) -> int:
+        row = self._found(made.chunk)
+        return (
+            row if row is not None else self._sender.add(made.chunk, made.size, made.encoded.codec, made.encoded.parts)
+        )
+
+    def _found(self, chunk: bytes) -> int | None:
+        row = self._catalog.find(chunk)
+        return row if row is not None and self._is_present(row) else None
 
     def _is_present(self, row: int) -> bool:
         """Whether the pack of a chunk found through a hint or the journal is still there; asked once a pack."""
@@ -222,20 +250,58 @@ class Writer:
             self._present[number] = present
         return present
 
-    def _learn(self, path: str, features: tuple[str, ...]) -> None:
+    def _learn(self, source: Source, layout: Layout, features: tuple[str, ...]) -> list[Known]:
         """Take up the chunks of what is stored at this path now and of the files that look most alike."""
         if not self._learn_from_store:
-            return
+            return []
         alike = [similar.path for similar in hints.look_up(self._transport, features)][:CANDIDATES]
-        may_exist = self._existing is None or key_of(path) in self._existing
-        for candidate in [path, *alike] if may_exist else alike:
-            if candidate not in self._learned:
+        may_exist = self._existing is None or key_of(source.path) in self._existing
+        candidates = [*self._named_bases(source), *([source.path] if may_exist else []), *alike]
+        known = []
+        for candidate in dict.fromkeys(candidates):
+            if candidate not in self._learned or layout.fingerprint:
                 self._learned.add(candidate)
                 try:
-                    data = self._transport.read(key_of(candidate))
-                    self._catalog.add_manifest(decode_manifest(data, candidate))
+                    manifest = decode_manifest(self._transport.read(key_of(candidate)), candidate)
                 except ShardflowError:
                     continue  # nothing there, or nothing usable: there is only less to save
+                known.append(Known(candidate, manifest, self._catalog.add_manifest(manifest)))
+        return known
+
+    def _named_bases(self, source: Source) -> list[str]:
+        """Where the base that the caller names may be: itself, or below it under the file's own name."""
+        base = self._wishes.base
+        if base is None:
+            return []
+        parts = source.path.split("/")
+        return [base, *("/".join([base, *parts[first:]]) for first in range(len(parts)))]
+
+    def _against(self, source: Source, file: RawIOBase, layout: Layout, known: list[Known]) -> Against | None:
+        """What the file's chunks are tried against: the base that the caller names, or files that look alike."""
+        settings, wishes = self._settings.deltas, self._wishes
+        if not (settings.enabled and wishes.deltas and layout.fingerprint and source.size):
+            return None
+        if wishes.base is not None:
+            named = set(self._named_bases(source))
+            known = [each for each in known if each.path in named]
+        if not known:
+            return None
+        read_new = source.random_access(file)
+        return Against(lambda: self._predictors(layout, read_new, known), required=wishes.base is not None)
+
+    def _predictors(self, layout: Layout, read_new: ReadAt, known: list[Known]) -> Predictors:
+        settings, wishes = self._settings.deltas, self._wishes
+        effort = Effort(settings.worth, settings.low_rank, self._settings.chunk_bytes)
+        candidates: list[Predictor] = []
+        for each in distinct(known):
+            try:
+                base = StoredBase(self._transport, self._catalog, each, self._kept, settings.depth)
+                candidates.append(Predictor(layout, read_new, base, effort, wishes.adapter))
+            except ShardflowError:
+                self._cancel.check()
+                if wishes.base is not None:
+                    raise
+        return Predictors(best_few(candidates, settings.candidates))
 
     def _commit_arrived(self) -> None:
         """Commit, in order, the files whose own packs have all arrived."""
@@ -251,21 +317,3 @@ class Writer:
         self._commit_arrived()
         self._committer.drain()
         self._progress.packs_sent = self._sender.packs_sent
-
-
-class _BlockEncoder:
-    """Encodes the chunks of one block, and tries fewer of them where nothing becomes smaller.
-
-    A block starts afresh, whichever thread has it, so the same file is always encoded in the same way.
-    """
-
-    def __init__(self) -> None:
-        self._raw_in_a_row = 0
-
-    def encode(self, data: memoryview, dtype: DType) -> codec.Encoded:
-        if self._raw_in_a_row % TRIED_WHEN_RAW >= SURE_IT_IS_RAW and dtype is DType.BYTES:
-            encoded = codec.Encoded(codec.CodecId.RAW, (data,), data.nbytes)
-        else:
-            encoded = codec.encode(data, dtype)
-        self._raw_in_a_row = self._raw_in_a_row + 1 if encoded.codec == codec.CodecId.RAW else 0
-        return encoded

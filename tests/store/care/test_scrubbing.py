@@ -8,6 +8,7 @@ import pytest
 
 from faults.crashing import Crash
 from shardflow.store.care import verified
+from shardflow.store.care.chunks import BasePlaces
 from shardflow.store.care.fsck import check
 from shardflow.store.care.packs import listed_packs
 from shardflow.store.care.reading import read_packs
@@ -147,7 +148,7 @@ def test_a_pack_altered_only_on_its_way_here_is_not_called_damaged(
     monkeypatch.setattr(transport, "read", read)
     infos = list(listed_packs(transport).values())
     reads = 0
-    found = list(read_packs(transport, infos[:1], filled.store.budget))
+    found = list(read_packs(transport, infos[:1], filled.store.budget, BasePlaces(transport)))
     assert reads == 2
     assert found[0].wrong is None
 
@@ -155,5 +156,5 @@ def test_a_pack_altered_only_on_its_way_here_is_not_called_damaged(
 def test_packs_deleted_since_they_were_listed_are_left_out(filled: World) -> None:
     infos = list(listed_packs(filled.store.transport).values())
     filled.store.transport.delete(infos[0].key)
-    found = list(read_packs(filled.store.transport, infos, filled.store.budget))
+    found = list(read_packs(filled.store.transport, infos, filled.store.budget, BasePlaces(filled.store.transport)))
     assert len(found) == len(infos) - 1

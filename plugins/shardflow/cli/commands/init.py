@@ -20,12 +20,23 @@ def _setting(
     return click.option(name, field, type=read, metavar=metavar, help=text)
 
 
+def _delta(
+    name: str, field: str, read: Callable[[str], float], metavar: str, text: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return _setting(name, f"delta_{field}", read, metavar, text)
+
+
 @click.command("init", short_help="Make a store.")
 @click.argument("url")
 @_setting("--pack-size", "pack_bytes", read_size, "SIZE", "About how large a stored object is. [default: 64MiB]")
 @_setting("--chunk-size", "chunk_bytes", read_size, "SIZE", "Cut tensors into pieces of this. [default: 4MiB]")
 @_setting("--inline-size", "inline_bytes", read_size, "SIZE", "Files up to this need no pack. [default: 64KiB]")
 @_setting("--grace", "gc_grace_seconds", read_time, "TIME", "What gc leaves to running writers. [default: 24h]")
+@click.option("--no-deltas", is_flag=True, help="Never store a version by how it differs from another.")
+@_delta("--delta-depth", "depth", int, "N", "Chunks to decode before one, at most. [default: 4]")
+@_delta("--delta-candidates", "candidates", int, "N", "Earlier models kept to choose from. [default: 2]")
+@_delta("--delta-worth", "worth", float, "SHARE", "What a delta may take of the size without. [default: 0.9]")
+@_delta("--delta-rank", "low_rank", int, "N", "Look for merged adapters up to this rank; 0: never. [default: 256]")
 @json_option
 @quiet_option
 @verbose_option
@@ -53,9 +64,12 @@ def command(run: Run, /, url: str, **given: Any) -> None:
 
 
 def _settings(given: dict[str, Any]) -> Settings:
-    from shardflow.store.config import Settings
+    from shardflow.store.config import Deltas, Settings
 
+    enabled = not given.pop("no_deltas")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    deltas = {name.removeprefix("delta_"): chosen.pop(name) for name in list(chosen) if name.startswith("delta_")}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**chosen, deltas=Deltas(enabled=enabled, **deltas))
     except ValueError as error:
         raise click.UsageError(str(error)) from None

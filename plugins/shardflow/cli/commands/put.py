@@ -22,12 +22,19 @@ if TYPE_CHECKING:
 @click.argument("path")
 @click.argument("url")
 @click.option("--no-replace", is_flag=True, help="Refuse where another content is stored under the same name.")
+@click.option("--no-delta", is_flag=True, help="Store every chunk by itself, whatever the store has.")
+@click.option(
+    "--base", metavar="URL", help="The earlier version to store it against: a file or directory of the store."
+)
+@click.option("--adapter", metavar="DIR", type=click.Path(), help="The adapter, as peft saved it, that was merged.")
 @json_option
 @quiet_option
 @verbose_option
 @store_options
 @click.pass_obj
-def command(run: Run, path: str, url: str, no_replace: bool) -> None:
+def command(
+    run: Run, path: str, url: str, no_replace: bool, no_delta: bool, base: str | None, adapter: str | None
+) -> None:
     """Store PATH at URL: a file, everything below a directory, or standard input if PATH is `-`.
 
     Only what the store does not have is sent. After an interruption, run the same command again: it goes on.
@@ -35,9 +42,13 @@ def command(run: Run, path: str, url: str, no_replace: bool) -> None:
     A file goes to URL itself, or into it where URL is a directory in the store or ends with a slash. Everything below
     a directory goes to the same place below URL.
 
+    A model is stored by how it differs from earlier ones: the store finds them by their tensors, or takes the --base
+    that is named.
+
     \b
     Examples:
       shardflow put checkpoints/step-1000 shardflow://s3/bucket/models/llama/v1
+      shardflow put merged /data/models/tuned --base /data/models/llama --adapter out/adapter
       shardflow put model.safetensors /data/models/bert/
       tar c logs | shardflow put - /data/models/logs.tar
     """
@@ -48,7 +59,15 @@ def command(run: Run, path: str, url: str, no_replace: bool) -> None:
     progress = Progress()
     with following(lambda: _state(progress), hidden=run.quiet):
         source = sys.stdin.buffer if path == "-" else Path(path)
-        store.put(source, inside, replace=not no_replace, progress=progress)
+        store.put(
+            source,
+            inside,
+            replace=not no_replace,
+            deltas=not no_delta,
+            base=base,
+            adapter=adapter,
+            progress=progress,
+        )
     where = str(store.url.joined(inside))
     run.give({"url": where, **progress.as_dict(), "seconds": run.seconds}, _report(progress, where, run.seconds))
     run.tell_traffic(store.transport.totals, progress.totals)
@@ -73,5 +92,7 @@ def _report(progress: Progress, where: str, seconds: float) -> Iterator[str]:
     yield f"stored {count(progress.files_done, 'file')}, {size(done)}, at {where} in {timing(done, seconds)}"
     saved = f": {share(done - sent, done)} saved" if sent < done else ""
     yield f"  {size(progress.bytes_reused)} were there already, {size(sent)} sent{saved}"
+    if progress.bytes_on_bases:
+        yield f"  {size(progress.bytes_on_bases)} are stored by how they differ from earlier versions"
     if progress.files_unchanged:
         yield f"  {count(progress.files_unchanged, 'file')} unchanged"

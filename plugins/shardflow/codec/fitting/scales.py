@@ -135,7 +135,8 @@ def _repeated(bits: Bits, words: Words, dtype: DType) -> Iterator[Scale]:
         return
     ratios = [1 + ratio for ratio in (_mean_of_most(growth), _densest(growth)) if ratio > -1]
     scales = [Scale(np.array([ratio ** (1 / n)], np.float32), times=n) for ratio in ratios for n in _TIMES]
-    yield min(scales, key=lambda scale: _miss(narrowed(scale.applied(bits, 0), dtype), words))
+    if scales:  # numbers that changed their sign were not multiplied by anything near one
+        yield min(scales, key=lambda scale: _miss(narrowed(scale.applied(bits, 0), dtype), words))
 
 
 def _miss(expected: Words, words: Words) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from typing_extensions import Buffer
 
-from shardflow.store.care.chunks import Verdict, verdict
+from shardflow.store.care.chunks import BasePlaces, Verdict, verdict
 from shardflow.store.care.marking import StoredManifest
 from shardflow.store.care.moving import Place, row_entry
 from shardflow.store.manifest import Manifest
@@ -48,13 +48,15 @@ class Damage:
 class Needed:
     """What manifests need of what is damaged, by pack and offset; and the keys of those manifests."""
 
+    bases: BasePlaces
     places: dict[bytes, dict[int, PackEntry]] = field(default_factory=dict)
     users: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, manifests: Iterable[StoredManifest], damage: Damage) -> Needed:
-        needed = cls()
+    def of(cls, transport: Transport, manifests: Iterable[StoredManifest], damage: Damage) -> Needed:
+        needed = cls(BasePlaces(transport))
         for found in manifests:
+            needed.bases.add(found.manifest)
             rows = list(damage.rows_of(found.manifest))
             for row in rows:
                 entry = row_entry(found.manifest.table, row)
@@ -104,13 +106,13 @@ def examined(
             stored = transport.read_range(pack_key(place.pack), place.entry.offset, place.entry.stored)
         except (ObjectMissing, Truncated):
             return place, b"", Verdict.DAMAGED
-        return place, stored, verdict(place.entry, stored)
+        return place, stored, verdict(place.entry, stored, needed.bases)
 
     lost = Lost()
     for place, stored, found in in_parallel(look, needed.in_order(), threads=READERS):
         if found is Verdict.UNKNOWN:
             lost.unknown.add(place.pack)
-        elif found is Verdict.DAMAGED:
+        elif found is not Verdict.GOOD:  # what rests on lost chunks is lost with them
             lost.add(place.pack, place.entry)
         elif keep is not None:
             keep(place.pack, place.entry, stored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from shardflow.store.care.chunks import Verdict, verdict
+from shardflow.store.care.chunks import BasePlaces, Verdict, verdict
 from shardflow.store.care.damage import Lost
 from shardflow.store.care.moving import Copier, Place
 from shardflow.store.care.packs import listed_packs, pack_indexes
@@ -15,7 +15,12 @@ from shardflow.transport import ObjectMissing, Transport, Truncated
 
 
 def find_elsewhere(
-    transport: Transport, lost: Lost, copier: Copier, avoid: Collection[bytes], progress: CareProgress
+    transport: Transport,
+    lost: Lost,
+    copier: Copier,
+    avoid: Collection[bytes],
+    bases: BasePlaces,
+    progress: CareProgress,
 ) -> Lost:
     """Note a move for every lost place whose chunk is found in a sound pack; returns what stays lost."""
     wanted: dict[bytes, list[Place]] = {}
@@ -29,12 +34,14 @@ def find_elsewhere(
         for entry in index if isinstance(index, list) else ():
             if entry.chunk in wanted:
                 places = wanted[entry.chunk]
-                served = _serve(transport, Place(pack, entry), places, copier, copy=pack in doomed)
+                served = _serve(transport, Place(pack, entry), places, copier, bases, copy=pack in doomed)
                 wanted[entry.chunk] = [place for place in places if place not in served]
     return _remaining(wanted, lost)
 
 
-def _serve(transport: Transport, found: Place, places: list[Place], copier: Copier, *, copy: bool) -> list[Place]:
+def _serve(
+    transport: Transport, found: Place, places: list[Place], copier: Copier, bases: BasePlaces, *, copy: bool
+) -> list[Place]:
     """Move places to where their chunk was found, if it is good there: by copying it if that pack is set aside."""
     fitting = [place for place in places if place.entry.bases == found.entry.bases and place != found]
     if not fitting:
@@ -43,7 +50,7 @@ def _serve(transport: Transport, found: Place, places: list[Place], copier: Copi
         stored = transport.read_range(pack_key(found.pack), found.entry.offset, found.entry.stored)
     except (ObjectMissing, Truncated):
         return []
-    if verdict(found.entry, stored) is not Verdict.GOOD:
+    if verdict(found.entry, stored, bases) is not Verdict.GOOD:
         return []
     for place in fitting:
         if copy:

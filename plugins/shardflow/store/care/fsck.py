@@ -136,7 +136,8 @@ class _Check:
         chosen = self._chosen(share)
         self._progress.begin("reading packs", sum(info.size for info in chosen), "bytes")
         try:
-            for read in read_packs(self._transport, chosen, self._store.budget, deadline=deadline, cancel=self._cancel):
+            places, budget = self._structure.places, self._store.budget
+            for read in read_packs(self._transport, chosen, budget, places, deadline=deadline, cancel=self._cancel):
                 self._packs_read += 1
                 self._bytes_read += read.bytes
                 self._progress.add(read.bytes)

@@ -16,7 +16,7 @@ import numpy as np
 from shardflow.store.care.damage import Damage, Lost, Needed, examined
 from shardflow.store.care.elsewhere import find_elsewhere
 from shardflow.store.care.leftovers import DAMAGED
-from shardflow.store.care.marking import StoredManifest, Unreadable, all_manifests, read_again
+from shardflow.store.care.marking import StoredManifest, all_manifests, read_again
 from shardflow.store.care.moving import Copier, Guard, Outcome, rewrite
 from shardflow.store.care.progress import CareProgress
 from shardflow.store.config import Settings
@@ -64,7 +64,7 @@ class Mended:
 
 def affected_files(transport: Transport, damage: Damage, progress: CareProgress) -> list[AffectedFile]:
     """Which files suffer from damage, with the chunks that really cannot be read; changes nothing."""
-    needed = Needed.of(_readable(all_manifests(transport, progress, phase="looking for affected files")), damage)
+    needed = Needed.of(transport, _manifests(transport, progress, "looking for affected files"), damage)
     lost = examined(transport, needed, damage)
     return _affected(_again(transport, needed.users), lost)
 
@@ -74,12 +74,12 @@ def mend(
 ) -> tuple[Mended, list[AffectedFile]]:
     """Undo damage as far as the store itself allows; returns what was done, and the files that still lack chunks."""
     mended = Mended()
-    needed = Needed.of(_readable(all_manifests(transport, progress, phase="looking for affected files")), damage)
+    needed = Needed.of(transport, _manifests(transport, progress, "looking for affected files"), damage)
     copier = Copier(transport, settings.pack_bytes)
     lost = examined(transport, needed, damage, keep=_saver(copier, damage))
     mended.chunks_saved = len(copier)
     avoid = damage.missing | damage.damaged
-    still_lost = find_elsewhere(transport, lost, copier, avoid, progress)
+    still_lost = find_elsewhere(transport, lost, copier, avoid, needed.bases, progress)
     copier.flush()
     mended.chunks_found = len(lost) - len(still_lost)
     mended.packs_written = copier.packs_written
@@ -92,7 +92,7 @@ def mend(
         for pack in sorted(damage.damaged - lost.unknown):
             _move_aside(transport, pack, mended)
         # Writers that had looked before the packs went may have named them since.
-        needed = Needed.of(_readable(all_manifests(transport, progress, phase="looking again")), damage)
+        needed = Needed.of(transport, _manifests(transport, progress, "looking again"), damage)
         point(_again(transport, needed.users))
     for pack in sorted(lost.unknown):
         mended.not_mended.append(
@@ -166,6 +166,7 @@ def _again(transport: Transport, keys: list[str]) -> Iterable[StoredManifest]:
     return (found for key in keys if (found := read_again(transport, key)) is not None)
 
 
-def _readable(found: Iterable[StoredManifest | Unreadable]) -> Iterable[StoredManifest]:
+def _manifests(transport: Transport, progress: CareProgress, phase: str) -> Iterable[StoredManifest]:
     """Unreadable manifests are told of by the check of the structure; nothing in them can be mended from packs."""
+    found = all_manifests(transport, progress, phase=phase)
     return (one for one in found if isinstance(one, StoredManifest))

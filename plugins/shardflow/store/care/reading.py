@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from shardflow.store.care.chunks import Verdict, verdict
+from shardflow.store.care.chunks import BasePlaces, Verdict, verdict
 from shardflow.store.care.problems import counted
 from shardflow.store.errors import FormatUnknown, PackDamaged
 from shardflow.store.pack import check_whole, pack_key
@@ -30,6 +30,7 @@ def read_packs(
     transport: Transport,
     packs: Iterable[ObjectInfo],
     budget: ByteBudget,
+    places: BasePlaces,
     *,
     deadline: float | None = None,
     cancel: Cancellation | None = None,
@@ -42,7 +43,7 @@ def read_packs(
 
     def read(info: ObjectInfo) -> ReadPack | None:
         with budget.hold(info.size, cancel):
-            return _read(transport, info)
+            return _read(transport, info, places)
 
     def in_time() -> Iterator[ObjectInfo]:
         for count, info in enumerate(packs):
@@ -55,17 +56,17 @@ def read_packs(
             yield found
 
 
-def _read(transport: Transport, info: ObjectInfo) -> ReadPack | None:
+def _read(transport: Transport, info: ObjectInfo, places: BasePlaces) -> ReadPack | None:
     pack = bytes.fromhex(info.key.rsplit("/", 1)[-1])
     try:
-        first = _proven(transport, pack)
+        first = _proven(transport, pack, places)
         # What is wrong may have happened on the way here. Only what a second reading shows too is so in the store.
-        return first if first.wrong is None else _proven(transport, pack)
+        return first if first.wrong is None else _proven(transport, pack, places)
     except ObjectMissing:
         return None
 
 
-def _proven(transport: Transport, pack: bytes) -> ReadPack:
+def _proven(transport: Transport, pack: bytes, places: BasePlaces) -> ReadPack:
     data = memoryview(transport.read(pack_key(pack)))
     try:
         entries = check_whole(pack, data)
@@ -73,7 +74,8 @@ def _proven(transport: Transport, pack: bytes) -> ReadPack:
         return ReadPack(pack, data.nbytes, error.message)
     except FormatUnknown:
         return ReadPack(pack, data.nbytes, unknown=1)
-    verdicts = [verdict(entry, data[entry.offset : entry.offset + entry.stored]) for entry in entries]
+    # What is unproven is as it was written, since the pack is; what it rests on is told of where that lies.
+    verdicts = [verdict(entry, data[entry.offset : entry.offset + entry.stored], places) for entry in entries]
     wrong = verdicts.count(Verdict.DAMAGED)
     what = f"pack {pack.hex()[:16]} holds {counted(wrong, 'chunk')} with other bytes than the name stands for"
     return ReadPack(pack, data.nbytes, what if wrong else None, verdicts.count(Verdict.UNKNOWN))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Buffer
 
-from shardflow.store.care.chunks import Verdict, verdict
+from shardflow.store.care.chunks import BasePlaces, Verdict, verdict
 from shardflow.store.care.marking import StoredManifest, all_manifests, read_again, readable
 from shardflow.store.care.moving import Copier, Guard, Outcome, rewrite, row_entry
 from shardflow.store.care.packs import listed_packs
@@ -89,6 +89,7 @@ class _Repacking:
         self._damaged: set[tuple[bytes, int]] = set()
         self._unknown: set[tuple[bytes, int]] = set()
         self._skipped: set[str] = set()
+        self._places = BasePlaces(self._transport)
 
     def choose(self, threshold: float, small: float) -> None:
         """Which packs to rewrite. What is not named at all is for garbage collection."""
@@ -171,6 +172,7 @@ class _Repacking:
     def _copy(self, copier: Copier, found: StoredManifest, batch: list[int]) -> None:
         """Read the rows in few ranges, prove them, and copy them in their own order."""
         table = found.manifest.table
+        self._places.add(found.manifest)
         proven: dict[int, tuple[PackEntry, Buffer, Verdict]] = {}
         for rows in in_parallel(lambda part: self._read(table, part), ranges(table, list(batch)), threads=READERS):
             proven |= rows
@@ -193,7 +195,7 @@ class _Repacking:
         for row in part.rows:
             entry = row_entry(table, row)
             stored = data[entry.offset - part.start :][: entry.stored]
-            found[row] = entry, stored, verdict(entry, stored)
+            found[row] = entry, stored, verdict(entry, stored, self._places)
         return found
 
     def _point(self, copier: Copier, users: list[str]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from shardflow.errors import ShardflowError
+from shardflow.store.care.chunks import BasePlaces
 from shardflow.store.care.columns import IndexColumns, IndexMemory
 from shardflow.store.care.damage import Damage
 from shardflow.store.care.marking import StoredManifest, Unreadable, all_manifests
@@ -37,6 +38,7 @@ class StructureCheck:
         self._tell = tell
         self._progress = progress
         self._indexes = IndexMemory()
+        self.places = BasePlaces(transport)
         self._seen: set[bytes] = set()
 
     def run(self) -> None:
@@ -53,6 +55,7 @@ class StructureCheck:
 
     def _check_manifest(self, found: StoredManifest) -> None:
         table = found.manifest.table
+        self.places.add(found.manifest)
         present = [pack for pack in table.packs if self._is_there(pack)]
         known = {pack: columns for pack in present if (columns := self._indexes.get(pack)) is not None}
         known |= dict(self._read(pack for pack in present if pack not in known))

@@ -1,0 +1,179 @@
+"""The chunks of a stored file, decoded and verified, each from its stored bytes and the chunks it is coded against."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from threading import Lock
+
+import numpy as np
+
+from shardflow.store.cache import ChunkCache
+from shardflow.store.errors import ChunkDamaged
+from shardflow.store.fetch import Range, cut_short, damaged, ranges, read_stored, verified
+from shardflow.store.manifest import ChunkTable
+from shardflow.transport import Transport, Truncated
+
+BATCH_BYTES = 16 << 20  # of plain bases that are held to decode a few chunks
+MOST_BASE_BYTES = 64 << 20  # that one chunk may rest on, directly and indirectly; writers keep to it
+KEPT_BYTES = 16 << 20
+
+
+class KeptChunks:
+    """Plain chunks that may be wanted again soon, by name; the least recently used go first."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self._limit = limit
+        self._chunks: OrderedDict[bytes, memoryview] = OrderedDict()
+        self._held = 0
+        self._lock = Lock()
+
+    def get(self, chunk: bytes) -> memoryview | None:
+        with self._lock:
+            data = self._chunks.get(chunk)
+            if data is not None:
+                self._chunks.move_to_end(chunk)
+            return data
+
+    def put(self, chunk: bytes, data: memoryview) -> None:
+        with self._lock:
+            if chunk not in self._chunks:
+                self._chunks[chunk] = data
+                self._held += len(data)
+            while self._held > self._limit:
+                self._held -= len(self._chunks.popitem(last=False)[1])
+
+
+class PlainChunks:
+    """The plain bytes of a file's chunks; what they are coded against is fetched with them, and kept for a while."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        table: ChunkTable,
+        name: str,
+        kept: KeptChunks | None = None,
+        cache: ChunkCache | None = None,
+    ) -> None:
+        self._transport = transport
+        self._table = table
+        self._name = name
+        self._kept = kept or KeptChunks()
+        self._cache = cache
+        self._starts = np.concatenate([[0], np.cumsum(table.base_count, dtype=np.int64)]) if len(table.base) else None
+
+    def bases(self, row: int) -> list[int]:
+        """The rows that a row is coded against, in the order in which its decoder gets them."""
+        if self._starts is None:
+            return []
+        bases: list[int] = self._table.base[self._starts[row] : self._starts[row + 1]].tolist()
+        return bases
+
+    def work_bytes(self, rows: Iterable[int]) -> int:
+        """The memory that decoding these rows takes beside their own bytes."""
+        return 2 * BATCH_BYTES if self._starts is not None and any(self.bases(row) for row in rows) else 0
+
+    def in_range(self, wanted: Range) -> Iterator[tuple[int, memoryview]]:
+        """The chunks of a range, each valid until the next one is asked for."""
+        try:
+            data = read_stored(self._transport, wanted, self._name)
+        except Truncated as error:
+            if len(wanted.rows) == 1:
+                raise cut_short(self._table, wanted, self._name, error) from None
+            # What lies before the cut can be read still, and the first chunk behind it gives the error its name.
+            for part in (single for row in wanted.rows for single in ranges(self._table, [row])):
+                yield from self.in_range(part)
+            return
+        for batch, needed in self._batches(wanted.rows):
+            plain = self._fetched(needed)
+            for row in batch:
+                at = int(self._table.offset[row]) - wanted.start
+                stored = data[at : at + int(self._table.stored[row])]
+                yield row, self._decoded(row, stored, plain)
+
+    def of(self, rows: Iterable[int]) -> dict[int, memoryview]:
+        """The plain bytes of some rows, valid for as long as they are referred to."""
+        wanted = list(dict.fromkeys(rows))
+        needed = self._needed(wanted)
+        if self._bytes_of(needed) - self._bytes_of(wanted) > MOST_BASE_BYTES:
+            raise damaged(self._table, wanted[0], self._name, f"it rests on more than {MOST_BASE_BYTES} bytes")
+        plain = self._fetched(needed)
+        return {row: plain[row] for row in wanted}
+
+    def _batches(self, rows: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+        """Rows that are decoded together, and all that they are coded against, directly and indirectly."""
+        if self._starts is None:
+            yield list(rows), []
+            return
+        batch: list[int] = []
+        needed: set[int] = set()
+        for row in rows:
+            more = set(self._needed(self.bases(row)))
+            if self._bytes_of(more) > MOST_BASE_BYTES:
+                raise damaged(self._table, row, self._name, f"it rests on more than {MOST_BASE_BYTES} bytes")
+            if batch and self._bytes_of(needed | more) > BATCH_BYTES:
+                yield batch, sorted(needed)
+                batch, needed = [], set()
+            batch.append(row)
+            needed |= more
+        yield batch, sorted(needed)
+
+    def _needed(self, rows: Iterable[int]) -> list[int]:
+        """Rows and all they rest on that is not at hand; in order, since a row's bases come before it."""
+        found: set[int] = set()
+        stack = list(rows)
+        while stack:
+            row = stack.pop()
+            if row not in found:
+                found.add(row)
+                if self._kept.get(self._table.id(row)) is None:
+                    stack += self.bases(row)
+        return sorted(found)
+
+    def _bytes_of(self, rows: Iterable[int]) -> int:
+        return sum(int(self._table.size[row]) for row in rows)
+
+    def _fetched(self, needed: list[int]) -> dict[int, memoryview]:
+        plain = {row: data for row in needed if (data := self._at_hand(row)) is not None}
+        missing = [row for row in needed if row not in plain]
+        stored: dict[int, memoryview] = {}
+        for part in ranges(self._table, missing):
+            try:
+                data = read_stored(self._transport, part, self._name)
+            except Truncated as error:
+                raise cut_short(self._table, part, self._name, error) from None
+            for row in part.rows:
+                at = int(self._table.offset[row]) - part.start
+                stored[row] = data[at : at + int(self._table.stored[row])]
+        for row in missing:
+            # What was at hand a moment ago may rest on what was not fetched because of it.
+            for base in self.bases(row):
+                if base not in plain:
+                    plain |= self._fetched(self._needed([base]))
+            data = memoryview(bytes(self._decoded(row, stored.pop(row), plain)))
+            plain[row] = data
+            self._keep(row, data)
+        return plain
+
+    def _at_hand(self, row: int) -> memoryview | None:
+        chunk = self._table.id(row)
+        data = self._kept.get(chunk)
+        if data is None and self._cache is not None:
+            cached = self._cache.get(chunk)
+            data = memoryview(cached) if cached is not None else None
+        return data
+
+    def _keep(self, row: int, data: memoryview) -> None:
+        chunk = self._table.id(row)
+        self._kept.put(chunk, data)
+        if self._cache is not None:
+            self._cache.put(chunk, data)
+
+    def _decoded(self, row: int, stored: memoryview, plain: dict[int, memoryview]) -> memoryview:
+        bases = [plain[base] for base in self.bases(row)]
+        try:
+            return verified(self._table, row, stored, self._name, bases)
+        except ChunkDamaged:
+            # It may have been altered on its way only: look once more before calling the store damaged.
+            (again,) = ranges(self._table, [row])
+            return verified(self._table, row, read_stored(self._transport, again, self._name), self._name, bases)
