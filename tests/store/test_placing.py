@@ -348,7 +348,7 @@ def test_a_file_where_a_directory_goes_is_told(tmp_path: Path) -> None:
 
 def test_the_rows_of_a_file_come_in_the_order_of_the_file(target: Path) -> None:
     partial = PartialFile("m", manifest_of([CHUNKS[2], CHUNKS[0], CHUNKS[2], CHUNKS[1]]), target)
-    assert partial.rows == np.unique(partial.manifest.sequence).tolist() == [0, 1, 2]
+    assert list(partial.rows) == np.unique(partial.manifest.sequence).tolist() == [0, 1, 2]
     partial.close()
 
 

@@ -129,21 +129,21 @@ def test_reading_without_the_right_is_denied(store: Transport, monkeypatch: pyte
 
 def test_a_hiccup_of_a_network_disk_passes(store: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("some", b"data")
-    pread, stale = os.pread, [OSError(errno.ESTALE, "Stale file handle")] * 2
+    preadv, stale = os.preadv, [OSError(errno.ESTALE, "Stale file handle")] * 2
 
-    def read(fd: int, length: int, at: int) -> bytes:
+    def read(fd: int, buffers: list[memoryview], at: int) -> int:
         if stale:
             raise stale.pop()
-        return pread(fd, length, at)
+        return preadv(fd, buffers, at)
 
-    monkeypatch.setattr(os, "pread", read)
+    monkeypatch.setattr(os, "preadv", read)
     assert store.read("some") == b"data"
     assert store.totals.retries == 2
 
 
 def test_short_reads_of_the_kernel_are_put_together(store: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("some", b"0123456789")
-    pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda fd, length, at: pread(fd, min(length, 3), at))
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, buffers, at: preadv(fd, [buffers[0][:3]], at))
     assert store.read("some") == b"0123456789"
     assert store.read_range("some", 2, 7) == b"2345678"

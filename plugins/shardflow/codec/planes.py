@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from shardflow.codec import frames, streams
-from shardflow.codec.buffers import BufferPool, scratch
+from shardflow.codec.buffers import scratch
 from shardflow.codec.encoded import CodecId, Encoded
 from shardflow.codec.kernels import kernels_for
 from shardflow.codec.streams import Way
 from shardflow.codec.words import Fold, Form
 from shardflow.errors import CorruptData
+from shardflow.loans import BufferPool
 
 if TYPE_CHECKING:
     from shardflow.codec.buffers import Bytes

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shardflow.codec import residual
-from shardflow.codec.buffers import BufferPool, scratch
+from shardflow.codec.buffers import scratch
 from shardflow.codec.encoded import CodecId, Encoded
 from shardflow.codec.runs import OutOfRoom, RunReader, RunWriter
 from shardflow.errors import CorruptData
+from shardflow.loans import BufferPool
 
 if TYPE_CHECKING:
     from shardflow.codec.kernels.contract import Words

@@ -85,6 +85,9 @@ def ends_of(manifest: Manifest) -> npt.NDArray[np.int64]:
     return np.cumsum(manifest.table.size.astype(np.int64)[manifest.sequence.astype(np.int64)])
 
 
+_NOTHING = memoryview(b"")
+
+
 class _Body(msgspec.Struct, omit_defaults=True):
     """The msgpack map; columns are little-endian bytes. Unknown keys are ignored, so additions stay readable."""
 
@@ -96,15 +99,16 @@ class _Body(msgspec.Struct, omit_defaults=True):
     features: tuple[str, ...] = ()
     inline: bytes | None = None
     packs: list[bytes] = []
-    chunk: bytes = b""
-    pack: bytes = b""
-    offset: bytes = b""
-    stored: bytes = b""
-    length: bytes = b""
-    codec: bytes = b""
-    base_count: bytes = b""
-    base: bytes = b""
-    sequence: bytes = b""
+    # Views of what was read: a file of a million chunks should not be in memory twice.
+    chunk: memoryview = _NOTHING
+    pack: memoryview = _NOTHING
+    offset: memoryview = _NOTHING
+    stored: memoryview = _NOTHING
+    length: memoryview = _NOTHING
+    codec: memoryview = _NOTHING
+    base_count: memoryview = _NOTHING
+    base: memoryview = _NOTHING
+    sequence: memoryview = _NOTHING
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -122,15 +126,15 @@ def encode_manifest(manifest: Manifest) -> bytes:
         features=manifest.features,
         inline=manifest.inline,
         packs=list(table.packs),
-        chunk=table.chunk.tobytes(),
-        pack=_u32_bytes(table.pack),
-        offset=_u32_bytes(table.offset),
-        stored=_u32_bytes(table.stored),
-        length=_u32_bytes(table.size),
-        codec=table.codec.tobytes(),
-        base_count=table.base_count.tobytes() if len(table.base) else b"",
-        base=_u32_bytes(table.base),
-        sequence=_u32_bytes(manifest.sequence),
+        chunk=_column(table.chunk),
+        pack=_u32_column(table.pack),
+        offset=_u32_column(table.offset),
+        stored=_u32_column(table.stored),
+        length=_u32_column(table.size),
+        codec=_column(table.codec),
+        base_count=_column(table.base_count) if len(table.base) else _NOTHING,
+        base=_u32_column(table.base),
+        sequence=_u32_column(manifest.sequence),
     )
     frame = zstandard.ZstdCompressor(level=3).compress(_encoder.encode(body))
     return MAGIC + _digest(MAGIC, frame) + frame
@@ -222,12 +226,16 @@ def _validate_bases(table: ChunkTable) -> None:
         raise ValueError("a chunk is coded against one that does not come before it")
 
 
-def _u32(data: bytes) -> U32:
+def _u32(data: memoryview) -> U32:
     return np.frombuffer(data, "<u4").astype(np.uint32, copy=False)
 
 
-def _u32_bytes(column: U32) -> bytes:
-    return column.astype("<u4", copy=False).tobytes()
+def _column(values: npt.NDArray[np.generic]) -> memoryview:
+    return memoryview(values.tobytes()) if values.size else _NOTHING  # the default itself is left out
+
+
+def _u32_column(values: U32) -> memoryview:
+    return _column(values.astype("<u4", copy=False))
 
 
 def _damaged(name: str, what: str) -> ManifestDamaged:

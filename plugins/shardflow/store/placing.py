@@ -29,7 +29,8 @@ class PartialFile:
         self.name = name
         self.manifest = manifest
         self.target = target
-        self.rows = list(dict.fromkeys(manifest.sequence.tolist()))
+        _, firsts = np.unique(manifest.sequence, return_index=True)
+        self._order = manifest.sequence[np.sort(firsts)]
         self._starts, self._bounds = _places(manifest)
         self._earlier: list[int] = []
         with told(target):
@@ -40,6 +41,11 @@ class PartialFile:
             with contextlib.suppress(OSError):
                 self._earlier.append(os.open(target, os.O_RDONLY))
             self._reserve()
+
+    @property
+    def rows(self) -> Iterator[int]:
+        """Every row that the file needs once, in the order of the file."""
+        return (int(row) for row in self._order)
 
     def take_from_earlier(self, row: int) -> bool:
         """Put a chunk in its places from an earlier attempt or the file that stands there, if either has it."""

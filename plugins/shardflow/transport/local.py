@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shardflow.loans import BufferPool
 from shardflow.transport.errors import IT_CHANGED, IT_IS_THERE, AlreadyThere, Changed, NameTaken, Truncated
 from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
 from shardflow.transport.keys import RESERVED
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # A directory may vanish (its last file was deleted) between being made and being used; each time it is made again.
 _MAKE_DIRECTORY_ATTEMPTS = 100
 
+_reads = BufferPool()
+
 
 class LocalFiles:
     """Objects as files below `root`."""
@@ -41,13 +44,13 @@ class LocalFiles:
         self.durable = durable
         self._incoming = root / RESERVED
 
-    def read_start(self, key: str, limit: int) -> tuple[bytes, ObjectInfo]:  # noqa: ARG002
+    def read_start(self, key: str, limit: int) -> tuple[memoryview, ObjectInfo]:  # noqa: ARG002
         """The whole file: there is nothing to gain from parts."""
         with self._opened(key) as fd:
             info = described(key, os.fstat(fd))
             return _read_exactly(fd, 0, info.size), info
 
-    def read_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:  # noqa: ARG002
+    def read_range(self, key: str, start: int, length: int, etag: str | None = None) -> memoryview:  # noqa: ARG002
         """`length` bytes from `start`; of one version always, because a file is never written in place."""
         with self._opened(key) as fd:
             return _read_exactly(fd, start, length)
@@ -229,19 +232,15 @@ def _etag_at(path: Path) -> str | None:
         return None
 
 
-def _read_exactly(fd: int, start: int, length: int) -> bytes:
-    data = os.pread(fd, length, start)
-    if len(data) == length:
-        return data
-    pieces, got = [data], len(data)
+def _read_exactly(fd: int, start: int, length: int) -> memoryview:
+    data, got = _reads.lend(length), 0
     # The kernel may return less than was asked for, and never more than 2 GiB at a time.
-    while pieces[-1] and got < length:
-        pieces.append(os.pread(fd, length - got, start + got))
-        got += len(pieces[-1])
+    while got < length and (more := os.preadv(fd, [data[got:]], start + got)):
+        got += more
     if got < length:
         what = f"it is too short: wanted {length} bytes at {start}, got {got}"
         raise Truncated(what, wanted=length, got=got, remedy="run 'shardflow fsck'")
-    return b"".join(pieces)
+    return data
 
 
 def _write_all(fd: int, data: memoryview) -> None:
