@@ -18,6 +18,7 @@ from shardflow.cli.run import Run
 
 SECTIONS = {
     "Files": ("init", "put", "get", "ls", "stat", "rm"),
+    "Versions": ("diff", "delta"),
     "Care of a store": ("stats", "fsck", "gc", "repack", "rebuild", "doctor"),
 }
 COMPLETE_VARIABLE = "_SHARDFLOW_COMPLETE"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import secrets
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -13,7 +13,8 @@ from obstore.exceptions import BaseError
 from shardflow.transport.answers import Failure
 from shardflow.transport.errors import Changed, TransportError, Truncated
 from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
-from shardflow.transport.limits import LIST_PAGE, SPLIT_ABOVE, WRITTEN_PART_BYTES, parallel_parts
+from shardflow.transport.limits import LARGEST_IN_ONE, LIST_PAGE, SPLIT_ABOVE, WRITTEN_PART_BYTES, parallel_parts
+from shardflow.transport.pace import Pace
 from shardflow.transport.translate import FOREIGN, kind_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Objects:
         self._writing = provider.writing
         self._base = f"{prefix}/" if prefix else ""
         self._compares_when_deleting: bool | None = None
+        self._pace = Pace()
 
     @property
     def splits(self) -> bool:
@@ -77,18 +79,20 @@ class Objects:
         return self._described(result.meta), result.attributes.get(MARK, "")
 
     def write(self, key: str, data: memoryview, condition: Condition = ALWAYS, mark: str = "") -> ObjectInfo:
-        """One PUT, or a multipart upload for a large object without a condition."""
+        """One PUT, or a multipart upload for a large object without a condition where the link is slow."""
         path = self._base + key
         remote = self._provider.remote
         mode = self._mode(path, condition)
-        with self._provider.exclusive:
+        large = remote and not condition and data.nbytes > SPLIT_ABOVE
+        in_parts = large and (self._pace.wants_parts or data.nbytes > LARGEST_IN_ONE)
+        with self._provider.exclusive, self._pace.measured(data.nbytes, in_parts=in_parts) if large else nullcontext():
             done = obstore.put(
                 self._writing,
                 path,
                 data if remote else bytes(data),  # the memory store would keep the caller's buffer, and change with it
                 mode=mode,
                 attributes={MARK: mark} if condition else None,
-                use_multipart=remote and not condition and data.nbytes > SPLIT_ABOVE,
+                use_multipart=in_parts,
                 chunk_size=WRITTEN_PART_BYTES,
                 max_concurrency=parallel_parts(),
             )
