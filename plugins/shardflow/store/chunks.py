@@ -8,6 +8,7 @@ from threading import Lock
 
 import numpy as np
 
+from shardflow.loans import BufferPool
 from shardflow.store.cache import ChunkCache
 from shardflow.store.errors import ChunkDamaged
 from shardflow.store.fetch import Range, cut_short, damaged, ranges, read_stored, verified
@@ -17,6 +18,8 @@ from shardflow.transport import Transport, Truncated
 BATCH_BYTES = 16 << 20  # of plain bases that are held to decode a few chunks
 MOST_BASE_BYTES = 64 << 20  # that one chunk may rest on, directly and indirectly; writers keep to it
 KEPT_BYTES = 16 << 20
+
+_copies = BufferPool()
 
 
 class KeptChunks:
@@ -150,7 +153,9 @@ class PlainChunks:
             for base in self.bases(row):
                 if base not in plain:
                     plain |= self._fetched(self._needed([base]))
-            data = memoryview(bytes(self._decoded(row, stored.pop(row), plain)))
+            decoded = self._decoded(row, stored.pop(row), plain)
+            data = _copies.lend(len(decoded))
+            data[:] = decoded  # which is work space, overwritten by the next one
             plain[row] = data
             self._keep(row, data)
         return plain

@@ -62,7 +62,7 @@ class Against:
         except ShardflowError as error:
             if self._required:
                 raise
-            _log.warning("storing without a base, which cannot be read: %s", error)
+            _log.warning("storing without a base: %s", error.message)
             self._given_up = True
             return None
         if not attempts:
