@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 import versions
 from shardflow.codec import (
     Chosen,
@@ -164,7 +165,8 @@ def merges(
             residual.ours -= sum(len(chunk) for chunk in chunks)
     yield found
     residual.raw, residual.ours, residual.codecs = given.raw, residual.ours + given.ours, given.codecs
-    residual.new, residual.old, residual.seconds = given.new, given.old, given.seconds
+    residual.seconds = given.seconds
+    given.new, given.old = [], []  # others need not be asked again about the same matrices
     yield given
     yield residual
 

@@ -34,6 +34,8 @@ def missing() -> list[str]:
 
 def sizes(case: Case) -> dict[str, int]:
     """In bytes, by the name of the peer."""
+    if not case.new:
+        return {}
     found = {"zstd-3": sum(peers.zstd(tensor.words) for tensor in case.new)}
     if find_spec("zipnn"):
         packed = [zipnn(tensor.words.tobytes(), tensor.dtype) for tensor in case.new]
