@@ -14,8 +14,9 @@ install = $(if $(UV),$(BY_UV) $(1) || )$(BY_PIP) $(1)
 # A stamp is named after what it was made from, so that a changed pin is installed and an unchanged one is not.
 stamp = $(VENV)/has-$(1)-$(firstword $(shell cat pyproject.toml $(2) | cksum))
 RUN := $(call stamp,run,requirements/run.txt)
-TEST := $(call stamp,test,requirements/run.txt requirements/test.txt)
-CHECK := $(call stamp,check,requirements/run.txt requirements/test.txt requirements/check.txt)
+TESTED := requirements/run.txt requirements/test.txt requirements/torch.txt
+TEST := $(call stamp,test,$(TESTED))
+CHECK := $(call stamp,check,$(TESTED) requirements/check.txt)
 
 .PHONY: help
 help: ## list the targets
@@ -90,6 +91,7 @@ $(RUN): | $(BIN)/python
 
 $(TEST): $(RUN)
 	@$(call install,-r requirements/test.txt)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	@rm -f $(VENV)/has-test-* && touch $@
 
 $(CHECK): $(TEST)

@@ -32,6 +32,12 @@ ROOMY = msgspec.structs.replace(SMALL, chunk_bytes=256 << 10, pack_bytes=4 << 20
 
 
 @pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    """In memory: the disk adds nothing to what is tested here but time."""
+    return f"shardflow://memory/deltas-{tmp_path.name}"
+
+
+@pytest.fixture
 def store(store_url: str) -> Store:
     """An empty store whose packs hold a whole small model."""
     return Store.init(store_url, ROOMY)

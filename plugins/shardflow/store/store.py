@@ -19,6 +19,7 @@ from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import is_marker, key_of, normal, path_of, prefix_of
 from shardflow.store.placing import TargetDirectory
 from shardflow.store.progress import Progress
+from shardflow.store.putting import write_sources
 from shardflow.store.reader import Reader
 from shardflow.store.restore import Restorer
 from shardflow.store.sources import (
@@ -30,7 +31,7 @@ from shardflow.store.sources import (
     file_source,
     walk,
 )
-from shardflow.store.writer import Wishes, Writer
+from shardflow.store.writer import Wishes
 from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, StoreURL, Transport, WrongURL
 
 MEMORY_VARIABLE = "SHARDFLOW_MEMORY_BYTES"
@@ -106,14 +107,7 @@ class Store:
         sources, existing = self._sources(source, path)
         progress = progress if progress is not None else Progress()
         progress.files_total, progress.bytes_total = _expected(sources)
-        try:
-            self._write(sources, existing, progress, cancel, wishes, learn=True)
-        except PackMissing:
-            # Something this put reused was collected under it. What can be read again relies on nothing this time.
-            if any(isinstance(source, StreamSource) and not source.ended for source in sources):
-                raise
-            progress.restart()
-            self._write(sources, existing, progress, cancel, wishes, learn=False)
+        write_sources(self.transport, self.config, self.budget, sources, existing, wishes, progress, cancel)
         return progress
 
     def get(
@@ -257,30 +251,6 @@ class Store:
                 return None  # removed since it was listed
 
         yield from (found for found in in_parallel(read, keys) if found)
-
-    def _write(
-        self,
-        sources: list[Source | EmptyDirectory],
-        existing: set[str],
-        progress: Progress,
-        cancel: Cancellation | None,
-        wishes: Wishes,
-        *,
-        learn: bool,
-    ) -> None:
-        with Writer(
-            self.transport,
-            self.config,
-            self.budget,
-            progress=progress,
-            cancel=Cancellation(parent=cancel),
-            existing=existing,
-            learn=learn,
-            wishes=wishes,
-        ) as writer:
-            for source in sources:
-                writer.add(source)
-            writer.finish()
 
     def _wishes(self, replace: bool, deltas: bool, base: str | None, adapter: str | Path | None) -> Wishes:
         """What a put was asked for; what cannot be had is told before anything is read."""

@@ -75,7 +75,13 @@ def _plugins() -> Iterator[Finding]:
 
 
 def _loaded(entry: metadata.EntryPoint) -> Finding:
-    entry.load()
+    try:
+        entry.load()
+    except ModuleNotFoundError as error:
+        # A plugin for a program that is not here is nothing bad.
+        if error.name is None or error.name.partition(".")[0] != entry.group.partition(".")[0]:
+            raise
+        return Finding(f"{entry.group} {entry.name}", None, f"{error.name} is not installed")
     return Finding(f"{entry.group} {entry.name}", True, f"{entry.value} loads")
 
 

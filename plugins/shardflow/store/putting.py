@@ -1,0 +1,78 @@
+"""Puts sources into a store, wherever they came from: a second time, relying on nothing, if the store was collected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from shardflow.store.config import StoreConfig
+from shardflow.store.errors import PackMissing
+from shardflow.store.paths import normal, prefix_of
+from shardflow.store.progress import Progress
+from shardflow.store.sources import EmptyDirectory, Source, StreamSource
+from shardflow.store.writer import Wishes, Writer
+from shardflow.transport import ByteBudget, Cancellation, Transport
+
+if TYPE_CHECKING:
+    from shardflow.store.store import Store
+
+
+def put_sources(
+    store: Store,
+    sources: Sequence[Source],
+    path: str,
+    *,
+    base: str | None = None,
+    progress: Progress | None = None,
+    cancel: Cancellation | None = None,
+) -> Progress:
+    """Store sources that the caller made, whose own paths lie below `path`; they may be read twice.
+
+    `base` is a path in the store: the model that these files are coded against.
+    """
+    store.config.check("write", str(store.url))
+    if base is not None:
+        store.kind(base)  # a base that is not there is told now
+    progress = progress if progress is not None else Progress()
+    progress.files_total, progress.bytes_total = len(sources), sum(source.size or 0 for source in sources)
+    existing = {info.key for info in store.transport.list(prefix_of(normal(path)))}
+    wishes = Wishes(base=normal(base) if base is not None else None)
+    write_sources(store.transport, store.config, store.budget, sources, existing, wishes, progress, cancel)
+    return progress
+
+
+def write_sources(
+    transport: Transport,
+    config: StoreConfig,
+    budget: ByteBudget,
+    sources: Sequence[Source | EmptyDirectory],
+    existing: set[str],
+    wishes: Wishes,
+    progress: Progress,
+    cancel: Cancellation | None,
+) -> None:
+    """Write sources; `existing` are those of the keys they go to that there are."""
+
+    def write(*, learn: bool) -> None:
+        with Writer(
+            transport,
+            config,
+            budget,
+            progress=progress,
+            cancel=Cancellation(parent=cancel),
+            existing=existing,
+            learn=learn,
+            wishes=wishes,
+        ) as writer:
+            for source in sources:
+                writer.add(source)
+            writer.finish()
+
+    try:
+        write(learn=True)
+    except PackMissing:
+        # Something this put reused was collected under it. What can be read again relies on nothing this time.
+        if any(isinstance(source, StreamSource) and not source.ended for source in sources):
+            raise
+        progress.restart()
+        write(learn=False)

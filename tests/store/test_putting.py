@@ -1,0 +1,94 @@
+"""Sources that the caller made are stored like files, and are all there or told to be unusable."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import pytest
+from typing_extensions import Buffer
+
+from shardflow.layout import ReadAt
+from shardflow.store.errors import PackMissing, PathMissing, SourceChanged
+from shardflow.store.putting import put_sources
+from shardflow.store.store import Store
+from shardflow.store.writer import Writer
+from store.samples import noise
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Content that is in memory."""
+
+    path: str
+    content: bytes
+    end: int | None = None  # where it turns out to end
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def open(self) -> io.RawIOBase:
+        return _Raw(self.content[: self.end])
+
+    def random_access(self, _: io.RawIOBase, /) -> ReadAt:
+        return lambda offset, length: self.content[offset : offset + length]
+
+    def check_unchanged(self, _: io.RawIOBase, read: int, /) -> None:
+        if read != self.size:
+            raise SourceChanged(f"{self.path} is shorter than it was")
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, content: bytes) -> None:
+        self._left = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Buffer) -> int:
+        return self._left.readinto(target)
+
+
+def test_sources_are_stored_below_their_paths(store: Store) -> None:
+    contents = {f"model/shard-{number}": noise(100_000, number) for number in range(3)}
+    done = put_sources(store, [Bytes(path, content) for path, content in contents.items()], "model")
+    assert (done.files_done, done.files_total, done.bytes_done) == (3, 3, 300_000)
+    assert {path: store.open(path).read() for path in contents} == contents
+
+
+def test_what_the_store_has_is_not_sent_again(store: Store) -> None:
+    source = Bytes("first", noise(2 << 20))
+    put_sources(store, [source], "")
+    again = put_sources(store, [Bytes("second", source.content)], "")
+    assert again.bytes_reused == 2 << 20
+
+
+def test_a_source_that_ends_early_is_not_stored(store: Store) -> None:
+    with pytest.raises(SourceChanged):
+        put_sources(store, [Bytes("model", noise(100_000), end=50_000)], "")
+    assert not list(store.ls())
+
+
+def test_a_base_that_is_not_there_is_told_before_anything_is_read(store: Store) -> None:
+    with pytest.raises(PathMissing, match="older"):
+        put_sources(store, [Bytes("model", noise(100_000))], "", base="older")
+
+
+def test_what_was_collected_meanwhile_is_sent_a_second_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [PackMissing("collected under it")]
+    finish = Writer.finish
+
+    def failing_once(self: Writer) -> None:
+        finish(self)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(Writer, "finish", failing_once)
+    done = put_sources(store, [Bytes("model", noise(100_000))], "")
+    assert done.files_done == 1
+    assert store.open("model").read() == noise(100_000)
