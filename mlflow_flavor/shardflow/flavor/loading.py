@@ -1,0 +1,150 @@
+"""Loads what was logged: a module, tensors by name, one after the other, or into a module that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow.environment_variables import MLFLOW_DEFAULT_PREDICTION_DEVICE
+
+from shardflow.flavor.code import add_code
+from shardflow.flavor.errors import NotRebuildable
+from shardflow.flavor.filling import Order, fill
+from shardflow.flavor.folders import LocalFolder, StoreFolder
+from shardflow.flavor.modules import assign, built, from_transformers
+from shardflow.flavor.places import model_folder
+from shardflow.flavor.reading import Wanted
+from shardflow.flavor.recipe import CONFIG_FILE, Factory, HuggingFace, Skeleton
+from shardflow.flavor.serving import Predictor
+from shardflow.flavor.skeleton import load_skeleton
+from shardflow.flavor.slicing import Slices
+from shardflow.flavor.stored_weights import Patterns, StoredWeights
+
+MODEL_FILE = "MLmodel"
+WEIGHTS = "weights"
+Kind = str | torch.dtype | None
+Device = str | torch.device | None
+
+
+def load_model(
+    model_uri: str,
+    dst_path: str | None = None,
+    *,
+    into: torch.nn.Module | None = None,
+    tensors: Patterns = None,
+    order: Order | None = None,
+    slices: Slices | None = None,
+    dtype: Kind = None,
+    device: Device = None,
+    trust: bool = False,
+) -> torch.nn.Module | dict[str, torch.Tensor]:
+    """The module that was logged, with its weights; or weights alone, by name, where `tensors` or `slices` choose some.
+
+    A store is read straight into the memory of the tensors. `into` is a module to fill instead of making one, on the
+    meta device perhaps, layer by layer as `order` asks. `slices` loads a part of each tensor, `dtype` and `device` say
+    what they become on the way. `trust` allows code that came with the model to run. `dst_path` is a directory that
+    is to keep a copy of the files.
+    """
+    if order is not None and into is None:
+        raise NotRebuildable("an order of layers needs a module to fill", remedy="pass one as into=")
+    if tensors is not None or (slices is not None and into is None):
+        return load_state_dict(model_uri, dst_path, tensors=tensors, slices=slices, dtype=dtype, device=device)
+    wanted = _wanted(dtype, device)
+    with _opened(model_uri, dst_path, trust=trust) as weights:
+        if into is not None:
+            _verify(weights)
+            return fill(into, weights, order=order, wanted=wanted, slices=slices)
+        return _rebuilt(weights, wanted, trust=trust)
+
+
+def load_state_dict(
+    model_uri: str,
+    dst_path: str | None = None,
+    *,
+    tensors: Patterns = None,
+    slices: Slices | None = None,
+    dtype: Kind = None,
+    device: Device = None,
+) -> dict[str, torch.Tensor]:
+    """The weights by name, all of them or those whose names fit a pattern such as `model.layers.0.*`."""
+    with _opened(model_uri, dst_path) as weights:
+        if tensors is None and slices is None:
+            _verify(weights)
+        return weights.read_all(weights.names(tensors), _wanted(dtype, device), slices)
+
+
+def iter_tensors(
+    model_uri: str,
+    *,
+    tensors: Patterns = None,
+    slices: Slices | None = None,
+    dtype: Kind = None,
+    device: Device = None,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and tensor, one after the other, so that a model larger than the memory can be gone through."""
+    with _opened(model_uri, None) as weights:
+        yield from weights.each(weights.names(tensors), _wanted(dtype, device), slices)
+
+
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Predictor:
+    """What `mlflow.pyfunc.load_model` calls, with the directory of the weights."""
+    config = model_config or {}
+    device = torch.device(config.get("device") or _default_device())
+    with StoredWeights(LocalFolder(Path(path))) as weights:
+        wanted = _wanted(config.get("dtype"), device)
+        return Predictor(_rebuilt(weights, wanted, trust=bool(config.get("trust"))).to(device), device)
+
+
+@contextmanager
+def _opened(model_uri: str, dst_path: str | None, *, trust: bool = False) -> Iterator[StoredWeights]:
+    folder = model_folder(str(model_uri), dst_path)
+    if MODEL_FILE in folder.names():
+        if trust:
+            add_code(folder)
+        folder = folder.inside(WEIGHTS)
+    with StoredWeights(folder) as weights:
+        yield weights
+
+
+def _rebuilt(weights: StoredWeights, wanted: Wanted, *, trust: bool) -> torch.nn.Module:
+    rebuild = weights.recipe.rebuild if weights.recipe else None
+    name = weights.folder.name
+    if rebuild is None:
+        raise NotRebuildable(
+            f"{name} has weights, and nothing that says which module they belong to",
+            remedy="use load_state_dict, or load_model(..., into=module)",
+        )
+    skeleton = weights.small_file(rebuild.file) if isinstance(rebuild, Skeleton) and trust else b""
+    if isinstance(rebuild, Skeleton) and not trust:
+        load_skeleton(skeleton, {}, name=name, trust=False)
+    module = built(rebuild, trust=trust) if isinstance(rebuild, Factory) else None
+    _verify(weights)
+    tensors = weights.read_all(weights.names(), wanted)
+    if isinstance(rebuild, HuggingFace):
+        module = from_transformers(rebuild, weights.small_file(CONFIG_FILE), tensors, name).eval()
+    elif module is None:
+        module = load_skeleton(skeleton, tensors, name=name, trust=trust)
+    else:
+        assign(module, tensors)
+    return module.to(wanted.device) if wanted.device is not None else module
+
+
+def _verify(weights: StoredWeights) -> None:
+    if not isinstance(weights.folder, StoreFolder):
+        weights.verify()
+
+
+def _wanted(dtype: Kind, device: Device) -> Wanted:
+    if isinstance(dtype, str):
+        found = getattr(torch, dtype.removeprefix("torch."), None)
+        if not isinstance(found, torch.dtype):
+            raise NotRebuildable(f"torch has no type called {dtype!r}", remedy="use one such as 'bfloat16'")
+        dtype = found
+    return Wanted(dtype, torch.device(device) if device is not None else None)
+
+
+def _default_device() -> str:
+    return str(MLFLOW_DEFAULT_PREDICTION_DEVICE.get() or ("cuda" if torch.cuda.is_available() else "cpu"))

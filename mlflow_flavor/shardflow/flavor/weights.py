@@ -1,0 +1,165 @@
+"""What is to be stored for a model, whatever it was given as: files that exist, or shards made of its tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shardflow.flavor.checkpoints import (
+    TORCH_ENDINGS,
+    TORCH_INDEX_FILE,
+    SafetensorsFile,
+    load_torch,
+    open_safetensors,
+    state_dict_of,
+    weight_files,
+)
+from shardflow.flavor.contents import Content, TensorContent
+from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.index import made_index
+from shardflow.flavor.plans import AUTO, MAX_SHARD_BYTES, Plan, Shard, plan
+from shardflow.flavor.recipe import CONFIG_FILE, HuggingFace, Rebuild
+from shardflow.flavor.shards import ShardSource, shard_sources
+from shardflow.flavor.tensors import TensorInfo
+from shardflow.flavor.torch_types import shapes_of
+from shardflow.store.sources import FileSource
+
+AS_IT_WAS = "as it was"
+_OTHER_WEIGHTS = TORCH_ENDINGS | {".safetensors", ".h5", ".msgpack"}  # the same once more, in another format
+_INDEXES = frozenset({"model.safetensors.index.json", TORCH_INDEX_FILE})
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """How the user wants the weights divided."""
+
+    method: str = AUTO
+    max_shard_bytes: int = MAX_SHARD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The files of a model, not written yet."""
+
+    plan: Plan
+    sources: tuple[ShardSource | FileSource, ...]
+    index: bytes | None
+    beside: Mapping[str, Path | bytes] = field(default_factory=dict)  # what a model's directory has but weights
+    rebuild: Rebuild | None = None
+
+    def below(self, directory: str) -> list[ShardSource | FileSource]:
+        """The files as sources whose paths lie in a directory."""
+        prefix = f"{directory}/" if directory else ""
+        return [replace(source, path=prefix + source.path) for source in self.sources]
+
+
+def weights_of(model: Any, sharding: Sharding, stack: ExitStack, *, trust: bool = False) -> Weights:
+    """The weights of a module, a state dict, a checkpoint or a model's directory; files stay open with the stack."""
+    if isinstance(model, torch.nn.Module):
+        return _of_module(model, sharding)
+    if isinstance(model, Mapping):
+        return _of_tensors(state_dict_of(model, "the model"), sharding)
+    if isinstance(model, str | Path):
+        return _of_path(Path(model), sharding, stack, trust)
+    raise CheckpointUnusable(
+        f"a {type(model).__name__} cannot be logged as a model",
+        remedy="pass a torch.nn.Module, a state dict, or the path of a checkpoint",
+    )
+
+
+def _of_module(module: torch.nn.Module, sharding: Sharding) -> Weights:
+    weights = _of_tensors(module.state_dict(), sharding)
+    if not _is_of_transformers(module):
+        return weights
+    config: Any = module.config
+    texts = {CONFIG_FILE: json.loads(config.to_json_string()) | {"architectures": [type(module).__name__]}}
+    generation: Any = getattr(module, "generation_config", None)
+    if generation is not None:
+        texts["generation_config.json"] = json.loads(generation.to_json_string())
+    beside = {name: json.dumps(text, indent=2).encode() for name, text in texts.items()}
+    return replace(weights, beside=beside, rebuild=HuggingFace(type(module).__name__))
+
+
+def _is_of_transformers(module: torch.nn.Module) -> bool:
+    own = type(module).__module__.startswith("transformers.")
+    return own and any(base.__name__ == "PreTrainedModel" for base in type(module).__mro__)
+
+
+def _of_tensors(tensors: Mapping[str, torch.Tensor], sharding: Sharding) -> Weights:
+    contents = {name: TensorContent.of(name, tensor) for name, tensor in tensors.items()}
+    return _planned(list(shapes_of(tensors)), contents, sharding)
+
+
+def _planned(
+    tensors: list[TensorInfo],
+    contents: Mapping[str, Content],
+    sharding: Sharding,
+    aliases: Mapping[str, str] | None = None,
+) -> Weights:
+    if not tensors:
+        raise CheckpointUnusable("the model has no tensors in it", remedy="log one that has weights")
+    made = plan(tensors, sharding.method, sharding.max_shard_bytes)
+    made = replace(made, aliases={**made.aliases, **(aliases or {})})
+    return Weights(made, tuple(shard_sources(made, contents)), made_index(made) if len(made.shards) > 1 else None)
+
+
+def _of_path(path: Path, sharding: Sharding, stack: ExitStack, trust: bool) -> Weights:
+    files = weight_files(path)
+    if all(file.suffix == ".safetensors" for file in files):
+        weights = _of_safetensors([open_safetensors(file) for file in files], sharding, stack)
+    else:
+        tensors: dict[str, torch.Tensor] = {}
+        for file in files:
+            tensors |= load_torch(file, trust=trust)
+        weights = _of_tensors(tensors, sharding)
+    if not path.is_dir():
+        return weights
+    beside = _beside(path, files)
+    return replace(weights, beside=beside, rebuild=_architecture(beside.get(CONFIG_FILE)))
+
+
+def _of_safetensors(files: list[SafetensorsFile], sharding: Sharding, stack: ExitStack) -> Weights:
+    """Files that are small enough are stored as they are, unless another sharding is asked for."""
+    shards = [Shard(file.source.path, file.tensors()) for file in files]
+    whole = Plan(AS_IT_WAS, tuple(shards), _aliases(files))
+    fine = all(len(shard.tensors) <= 1 or shard.size <= sharding.max_shard_bytes for shard in shards)
+    if sharding.method == AUTO and fine:
+        if len(files) == 1:
+            whole = Plan(AS_IT_WAS, (replace(shards[0], file="model.safetensors"),), whole.aliases)
+        sources = (replace(file.source, path=shard.file) for file, shard in zip(files, whole.shards, strict=True))
+        return Weights(whole, tuple(sources), made_index(whole) if len(files) > 1 else None)
+    tensors = [tensor for file in files for tensor in file.tensors()]
+    contents = {name: content for file in files for name, content in file.contents(stack)}
+    return _planned(tensors, contents, sharding, whole.aliases)
+
+
+def _aliases(files: list[SafetensorsFile]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in files:
+        names = file.header.entries
+        texts = file.header.metadata.items()
+        found |= {alias: kept for alias, kept in texts if kept in names and alias not in names}
+    return found
+
+
+def _beside(directory: Path, files: list[Path]) -> dict[str, Path | bytes]:
+    """Config, tokenizer and whatever else makes the directory a model."""
+    inside = sorted(file for file in directory.iterdir() if file.is_file() and not file.name.startswith("."))
+    weights = {file.name for file in files} | _INDEXES
+    return {file.name: file for file in inside if file.name not in weights and file.suffix not in _OTHER_WEIGHTS}
+
+
+def _architecture(config: Path | bytes | None) -> HuggingFace | None:
+    if not isinstance(config, Path):
+        return None
+    try:
+        (name, *_) = json.loads(config.read_text())["architectures"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return HuggingFace(name) if isinstance(name, str) else None
