@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,15 +94,16 @@ def xet(home: Path) -> int:
 
 
 def _uploaded(store: str, *files: str) -> list[int]:
+    """What each file adds, in packed and compressed chunks."""
     import hf_xet
 
-    session, found = hf_xet.XetSession(), []
+    session, sizes = hf_xet.XetSession(), [0]
     for file in files:
-        # Its server's place is taken by a directory: chunks are cut, compressed and packed as for the server.
+        # A directory takes its server's place: chunks are cut, compressed and packed as for the server.
         with session.new_upload_commit(endpoint=f"local://{store}") as commit:
-            handle = commit.start_upload_file(file)
-        found.append(handle.result().dedup_metrics.total_bytes_uploaded)
-    return found
+            commit.start_upload_file(file)
+        sizes.append(sum(pack.stat().st_size for pack in Path(store).glob("xet/xorbs/xorbs/*")))
+    return [after - before for before, after in pairwise(sizes)]
 
 
 if __name__ == "__main__":

@@ -87,6 +87,31 @@ def test_what_is_in_a_store_is_compared_where_it_is(tmp_path: Path) -> None:
     assert compare(f"{store.url}/v1", f"{store.url}/v1").counts["equal"] == 11
 
 
+def test_a_tensor_that_lost_rows_is_changed_though_all_it_has_was_there(tmp_path: Path) -> None:
+    shorter = model() | {"head.weight": model()["head.weight"][:1500]}
+    found = compared(tmp_path, as_file(model()), as_file(shorter))
+    assert by_name(found)["head.weight"].status == "changed"
+    assert not found.equal
+
+
+def test_models_whose_tensors_have_other_names_are_not_equal(tmp_path: Path) -> None:
+    renamed = {f"module.{name}": values for name, values in model().items()}
+    found = compared(tmp_path, as_file(model()), as_file(renamed))
+    assert found.renamed == found.counts["equal"] == 11
+    assert not found.equal
+
+
+def test_a_tensor_that_moved_to_another_file_is_found_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    parts = list(model().items())
+    (tmp_path / "a" / "1.safetensors").write_bytes(as_file(dict(parts[:5])))
+    (tmp_path / "a" / "2.safetensors").write_bytes(as_file(dict(parts[5:])))
+    (tmp_path / "m").write_bytes(as_file(model()))
+    found = compare(tmp_path / "a", tmp_path / "m")
+    assert found.counts == {"equal": 11, "changed": 0, "added": 0, "removed": 0}
+    assert found.equal
+
+
 @pytest.mark.parametrize("place", ["nothing", "empty"])
 def test_a_place_with_nothing_to_compare_is_named(tmp_path: Path, place: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -158,6 +158,15 @@ def test_a_target_that_is_taken_is_left_alone(here: Path) -> None:
     assert content(here / "c") == {"z": b"3"}
 
 
+def test_a_patch_never_replaces_what_it_is_made_of(here: Path) -> None:
+    (here / "new").write_bytes(NEXT["trained"])
+    for place in ("old", "new"):
+        with pytest.raises(PathTaken, match="is what the patch is made of"):
+            create(here / "old", here / "new", here / place)
+    assert (here / "old").read_bytes() == OLD
+    assert (here / "new").read_bytes() == NEXT["trained"]
+
+
 def test_every_cut_of_a_patch_is_refused(here: Path) -> None:
     (here / "new").write_bytes(NEXT["plain"][:3000])
     create(here / "old", here / "new", here / "patch")

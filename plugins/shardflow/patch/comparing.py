@@ -55,13 +55,20 @@ class Comparison:
         return {status: found[status] for status in ("equal", "changed", "added", "removed")}
 
     @property
+    def renamed(self) -> int:
+        """How many tensors have another name than before, whether their values changed or not."""
+        return sum(tensor.was is not None for tensor in self.tensors)
+
+    @property
     def equal(self) -> bool:
-        return {tensor.status for tensor in self.tensors} | set(self.other_files.values()) <= {"equal"}
+        statuses = {tensor.status for tensor in self.tensors} | set(self.other_files.values())
+        return statuses <= {"equal"} and not self.renamed
 
     def as_dict(self) -> dict[str, Any]:
         kept = [tensor for tensor in self.tensors if tensor.status != "removed"]
         return {
             "counts": self.counts,
+            "renamed": self.renamed,
             "equal": self.equal,
             "bytes": sum(tensor.size for tensor in kept),
             "delta_bytes": sum(tensor.stored for tensor in kept),
@@ -105,12 +112,24 @@ class _Comparing:
         found: set[tuple[int, int]] = set()
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="shardflow-diff") as pool:
             for file in self._after:
-                one = _OneFile(file, older_file_of(file, self._before), self._adapter)
-                tensors += pool.map(one.tensor, one.indices())
-                found |= {(id(one.old), index) for index in one.pairs.values()}
+                compared = self._assigned(file)
+                tensors += pool.map(lambda index, by=compared: by[index].tensor(index), compared)
+                found |= {(id(one.old), one.pairs[n]) for n, one in compared.items() if n in one.pairs}
         for old in self._before:
             tensors += [_removed(old, index) for index in _tensors(old.layout) if (id(old), index) not in found]
         return Comparison(tuple(tensors), self._other_files())
+
+    def _assigned(self, file: OpenFile) -> dict[int, _OneFile]:
+        """What each tensor of a file is compared in: where the older file lacks its name, another that has it."""
+        main = _OneFile(file, older_file_of(file, self._before), self._adapter)
+        compared = dict.fromkeys(main.indices(), main)
+        for old in self._before:
+            names = {old.layout.segments[index].name for index in _tensors(old.layout)}
+            astray = [n for n, one in compared.items() if not one.has_by_name(n)]
+            if old is not main.old and any(file.layout.segments[n].name in names for n in astray):
+                other = _OneFile(file, old, self._adapter)
+                compared |= {n: other for n in astray if other.has_by_name(n)}
+        return compared
 
     def _other_files(self) -> dict[str, Status]:
         before = {file.name: file for file in self._before if not list(_tensors(file.layout))}
@@ -140,6 +159,11 @@ class _OneFile:
     def indices(self) -> list[int]:
         return list(_tensors(self.file.layout))
 
+    def has_by_name(self, index: int) -> bool:
+        if self.old is None or index not in self.pairs:
+            return False
+        return self.old.layout.segments[self.pairs[index]].name == self.file.layout.segments[index].name
+
     def tensor(self, index: int) -> TensorChange:
         """What became of one tensor, chunk by chunk."""
         segment = self.file.layout.segments[index]
@@ -147,6 +171,8 @@ class _OneFile:
         tally = _Tally()
         for start, end in chunks_of(segment):
             self._add(tally, match, segment, start, end)
+        if match is not None and (match.is_cast or match.old.shape != segment.shape):
+            tally.differs = True  # fewer rows, or none, may hold nothing that is new
         return TensorChange(
             name=segment.name,
             status="added" if match is None else "changed" if tally.differs else "equal",

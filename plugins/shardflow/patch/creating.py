@@ -23,7 +23,7 @@ from shardflow.patch.files import OpenFile, check_readable, one_or_all, opened
 from shardflow.patch.format import COPY, MAGIC, Directory, NewFile, OldFile, Row, write_directory
 from shardflow.store.coding import Against, BlockEncoder, Coded, Made
 from shardflow.store.cutting import plan
-from shardflow.store.errors import SourceChanged
+from shardflow.store.errors import PathTaken, SourceChanged
 from shardflow.store.gear import MAXIMUM, Gear
 from shardflow.store.placing import told
 from shardflow.store.reading import Block, Buffers, blocks
@@ -47,6 +47,7 @@ def create(older: str | Path, newer: str | Path, patch: str | Path, adapter: str
     for place in (older, newer):
         check_readable(place)
     target = Path(patch)
+    _check_apart(target, older, newer)
     partial = target.with_name(f".{target.name}.shardflow-{secrets.token_hex(6)}.part")
     with opened(older) as before, opened(newer) as after:
         try:
@@ -160,6 +161,12 @@ class _Patch:
 
     def _blocks(self, file: OpenFile) -> Iterator[Block]:
         return blocks(file.in_order(), plan(file.layout, CHUNK_BYTES, MAXIMUM), self._gear, self._buffers)
+
+
+def _check_apart(target: Path, *places: str | Path) -> None:
+    for place in places:
+        if "://" not in str(place) and target.exists() and target.samefile(place):
+            raise PathTaken(f"{target} is what the patch is made of", remedy="name another file for the patch")
 
 
 def _whole(file: OpenFile, read: int) -> int:

@@ -90,21 +90,27 @@ def info(run: Run, patch: str) -> None:
 
 @command.command("chain", short_help="Check that patches follow each other.")
 @click.argument("patches", nargs=-1, required=True, metavar="PATCH...")
+@click.option("--apply", "ends", nargs=2, metavar="OLD OUT", type=click.Path(), help="Apply them all to OLD, as OUT.")
 @json_option
 @quiet_option
 @click.pass_obj
-def chain(run: Run, patches: tuple[str, ...]) -> None:
+def chain(run: Run, patches: tuple[str, ...], ends: tuple[str, str] | None) -> None:
     """Show the way that several patches lead, and check that each begins where the one before it ends."""
+    from shardflow.patch import apply as make
     from shardflow.patch import check_chain, describe
 
     found = [describe(patch) for patch in patches]
     check_chain(found)
     lines = [f"{each.patch}: {_ends(each, 'old')} to {_ends(each, 'new')}, {size(each.patch_bytes)}" for each in found]
     total = sum(each.patch_bytes for each in found)
-    run.give(
-        {"patches": [_document(each) for each in found], "patch_bytes": total},
-        [*lines, f"{count(len(found), 'patch', 'patches')} that follow each other, {size(total)}"],
-    )
+    document: dict[str, Any] = {"patches": [_document(each) for each in found], "patch_bytes": total}
+    lines.append(f"{count(len(found), 'patch', 'patches')} that follow each other, {size(total)}")
+    if ends:
+        older, out = ends
+        made = make(older, patches, out)
+        document |= {"out": out, "bytes": made}
+        lines.append(f"wrote {out}, {size(made)}, as the last patch promises")
+    run.give(document, lines)
 
 
 def _document(found: Described) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def command(run: Run, a: str, b: str, adapter: str | None, everything: bool) -> 
 
 
 def _lines(found: Comparison, *, everything: bool) -> Iterator[str]:
-    rows = [_row(tensor) for tensor in found.tensors if everything or tensor.status != "equal"]
+    rows = [_row(tensor) for tensor in found.tensors if everything or tensor.status != "equal" or tensor.was]
     rows += [
         (printable(name), status, "", "", "", "") for name, status in found.other_files.items() if status != "equal"
     ]
@@ -49,6 +49,7 @@ def _lines(found: Comparison, *, everything: bool) -> Iterator[str]:
         yield from _table([("tensor", "", "elements changed", "size", "delta", "kind"), *rows])
         yield ""
     counts = [f"{number:,} {status}" for status, number in found.counts.items() if number]
+    counts += [f"{found.renamed:,} renamed"] if found.renamed else []
     if counts:
         total, stored = found.as_dict()["bytes"], found.as_dict()["delta_bytes"]
         yield f"{count(len(found.tensors), 'tensor')}: {', '.join(counts)}"

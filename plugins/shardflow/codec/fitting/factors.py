@@ -18,12 +18,12 @@ from shardflow.codec.fitting.low_rank import is_hopeless, leading, solved, solve
 from shardflow.codec.fitting.quantising import Sample, quantised
 from shardflow.codec.merges import DTYPES, changed
 from shardflow.codec.rounding import from_doubles
+from shardflow.dtype import DType
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from shardflow.codec.kernels.contract import Words
-    from shardflow.dtype import DType
 
 _AT_ONCE = 1 << 24  # numbers that are fitted at a time; of larger matrices, some rows stand for all
 _FEWEST_ROWS = 512
@@ -62,10 +62,11 @@ def _fit(words: Words, before: Words, dtype: DType, rank_max: int) -> Factors | 
         return None
     right = solved(known, right, _FIRST_ROUNDS)
     is_rounded = _is_rounded(words, before, dtype, right)
-    if not is_rounded:
+    if not is_rounded and dtype is not DType.F32:  # where nothing is known more closely now
         known = changes(words[picked], before[picked], dtype, is_rounded)
     right = solved(known, right, _MORE_ROUNDS)
-    left = _left(words, before, dtype, right, is_rounded)
+    all_known = len(picked) == rows
+    left = solved_rows(known, right) if all_known else _left(words, before, dtype, right, is_rounded)
     some = _evenly(rows, _SAMPLE)
     sample = Sample(some, before[some], words[some], dtype, is_rounded)
     change = left[some].astype(np.float64) @ right
