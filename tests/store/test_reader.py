@@ -8,9 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from shardflow.store import reader as reader_module
 from shardflow.store.cache import ChunkCache
@@ -18,6 +20,7 @@ from shardflow.store.errors import ChunkDamaged, PackMissing
 from shardflow.store.manifest import Manifest
 from shardflow.store.pack import pack_key
 from shardflow.store.reader import Reader
+from shardflow.store.store import Store
 from shardflow.transport import ByteBudget, Totals, Transport
 from store.samples import flipped, in_memory, named, noise, stored
 
@@ -382,3 +385,28 @@ def test_who_reads_on_is_spared_a_request_for_every_chunk() -> None:
     assert read == content
     assert session.totals.reads < len(chunks) / 4
     assert session.totals.bytes_received < 1.1 * len(content)
+
+
+@given(st.integers(0, 9), st.integers(0, 40), st.integers(0, 3000))
+@settings(max_examples=60, deadline=None)
+def test_memory_that_lies_anywhere_gets_what_is_there_and_nothing_beside_it(
+    shift: int, offset: int, length: int
+) -> None:
+    reader, _ = counted(SEQUENCE)
+    memory = bytearray(b"?" * 4000)
+    with memoryview(memory)[shift : shift + length] as target:
+        assert reader.readinto_at(offset, target) == length
+    assert memory[shift : shift + length] == CONTENT[offset : offset + length]
+    assert not (memory[:shift] + memory[shift + length :]).strip(b"?")
+
+
+@pytest.mark.parametrize("shift", range(9))
+def test_numbers_in_planes_are_decoded_where_they_belong_however_that_memory_lies(shift: int) -> None:
+    numbers = (np.random.default_rng(1).normal(size=300_000) * 0.02).astype(np.float32)
+    store = Store.init(in_memory().url)
+    store.put(io.BytesIO(save({"a": numbers})), "m")
+    assert "planes" in store.stat("m").codecs
+    memory = bytearray(numbers.nbytes + shift)
+    with store.open("m") as file, memoryview(memory)[shift:] as target:
+        file.readinto_at(file.size - numbers.nbytes, target)
+        assert bytes(target) == numbers.tobytes()

@@ -11,7 +11,11 @@ from blake3 import blake3
 from shardflow.flavor.errors import ModelMissing, ShardMissing
 from shardflow.store.errors import PathMissing
 from shardflow.store.reader import Reader
-from shardflow.store.store import Store, reading_budget
+from shardflow.store.store import REMOTE, Store, reading_budget
+
+
+NEAR_AT_ONCE = min(8, (os.cpu_count() or 1) + 1)  # more threads than that only push each other out of the caches
+FAR_AT_ONCE = 8
 
 
 class OpenFile(Protocol):
@@ -31,6 +35,10 @@ class Folder(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def at_once(self) -> int:
+        """How many tensors to read at once."""
+
     def names(self) -> set[str]: ...
     def open(self, name: str, /) -> OpenFile: ...
     def inside(self, name: str, /) -> Folder: ...
@@ -46,6 +54,10 @@ class StoreFolder:
     @property
     def name(self) -> str:
         return str(self.store.url.joined(self.path))
+
+    @property
+    def at_once(self) -> int:
+        return FAR_AT_ONCE if self.store.url.backend in REMOTE else NEAR_AT_ONCE
 
     def names(self) -> set[str]:
         self.store.config.check("read", str(self.store.url))
@@ -72,6 +84,8 @@ class StoreFolder:
 
 class LocalFolder:
     """A directory on the disk."""
+
+    at_once = NEAR_AT_ONCE
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -20,7 +20,6 @@ from shardflow.flavor.recipe import RECIPE_FILE, Recipe, decode_recipe
 from shardflow.flavor.slicing import Slices, box_of
 from shardflow.store.reader import Reader
 
-AT_ONCE = 4
 Patterns = str | Sequence[str] | None
 
 
@@ -75,7 +74,7 @@ class StoredWeights:
         """Several tensors, a few at once; names of the same tensor, or of the same part of it, share it."""
         parts = {name: self._part(name, slices) for name in names}
         firsts = {part: name for name, part in reversed(parts.items())}
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="shardflow-load") as pool:
+        with ThreadPoolExecutor(self.folder.at_once, thread_name_prefix="shardflow-load") as pool:
             read = pool.map(lambda name: self.read(name, wanted, slices), firsts.values())
             made = dict(zip(firsts, read, strict=True))
         return {name: made[part] for name, part in parts.items()}

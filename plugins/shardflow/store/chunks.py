@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 
 import numpy as np
@@ -20,6 +20,13 @@ MOST_BASE_BYTES = 64 << 20  # that one chunk may rest on, directly and indirectl
 KEPT_BYTES = 16 << 20
 
 _copies = BufferPool()
+
+Place = Callable[[int], memoryview | None]
+"""Where a row's plain bytes are to be, in memory that is there; None where that is all the same."""
+
+
+def _nowhere(_row: int) -> None:
+    return None
 
 
 class KeptChunks:
@@ -76,8 +83,11 @@ class PlainChunks:
         """The memory that decoding these rows takes beside their own bytes."""
         return 2 * BATCH_BYTES if self._starts is not None and any(self.bases(row) for row in rows) else 0
 
-    def in_range(self, wanted: Range) -> Iterator[tuple[int, memoryview]]:
-        """The chunks of a range, each valid until the next one is asked for."""
+    def in_range(self, wanted: Range, place: Place = _nowhere) -> Iterator[tuple[int, memoryview]]:
+        """The chunks of a range: each in the place that is given for its row, or valid until the next one is asked for.
+
+        After a failure a place may hold anything.
+        """
         try:
             data = read_stored(self._transport, wanted, self._name)
         except Truncated as error:
@@ -85,14 +95,14 @@ class PlainChunks:
                 raise cut_short(self._table, wanted, self._name, error) from None
             # What lies before the cut can be read still, and the first chunk behind it gives the error its name.
             for part in (single for row in wanted.rows for single in ranges(self._table, [row])):
-                yield from self.in_range(part)
+                yield from self.in_range(part, place)
             return
         for batch, needed in self._batches(wanted.rows):
             plain = self._fetched(needed)
             for row in batch:
                 at = int(self._table.offset[row]) - wanted.start
                 stored = data[at : at + int(self._table.stored[row])]
-                yield row, self._decoded(row, stored, plain)
+                yield row, self._decoded(row, stored, plain, place(row))
 
     def of(self, rows: Iterable[int]) -> dict[int, memoryview]:
         """The plain bytes of some rows, valid for as long as they are referred to."""
@@ -174,11 +184,14 @@ class PlainChunks:
         if self._cache is not None:
             self._cache.put(chunk, data)
 
-    def _decoded(self, row: int, stored: memoryview, plain: dict[int, memoryview]) -> memoryview:
+    def _decoded(
+        self, row: int, stored: memoryview, plain: dict[int, memoryview], place: memoryview | None = None
+    ) -> memoryview:
         bases = [plain[base] for base in self.bases(row)]
         try:
-            return verified(self._table, row, stored, self._name, bases)
+            return verified(self._table, row, stored, self._name, bases, place)
         except ChunkDamaged:
             # It may have been altered on its way only: look once more before calling the store damaged.
             (again,) = ranges(self._table, [row])
-            return verified(self._table, row, read_stored(self._transport, again, self._name), self._name, bases)
+            stored = read_stored(self._transport, again, self._name)
+            return verified(self._table, row, stored, self._name, bases, place)

@@ -72,24 +72,42 @@ def _merged(table: ChunkTable, rows: list[int]) -> Iterator[Range]:
         yield Range(table.packs[pack], start, end, tuple(together))
 
 
-def verified(table: ChunkTable, row: int, stored: Buffer, name: str, bases: Sequence[Buffer] = ()) -> memoryview:
-    """Decode one chunk of a file and compare it with its name; the result may be a view of thread-local memory."""
+def verified(
+    table: ChunkTable,
+    row: int,
+    stored: Buffer,
+    name: str,
+    bases: Sequence[Buffer] = (),
+    place: memoryview | None = None,
+) -> memoryview:
+    """Decode one chunk of a file and compare it with its name; see `decoded`."""
     try:
-        return decoded(int(table.codec[row]), stored, table.id(row), int(table.size[row]), bases)
+        return decoded(int(table.codec[row]), stored, table.id(row), int(table.size[row]), bases, place)
     except CorruptData as error:
         raise damaged(table, row, name, error.message) from None
     except FormatUnknown as error:
         raise FormatUnknown(f"{name} is {error.message}", remedy=error.remedy) from None
 
 
-def decoded(kind: int, stored: Buffer, chunk: bytes, size: int, bases: Sequence[Buffer] = ()) -> memoryview:
-    """A chunk from its stored bytes, if they are that chunk; the result may be a view of thread-local memory."""
+def decoded(
+    kind: int,
+    stored: Buffer,
+    chunk: bytes,
+    size: int,
+    bases: Sequence[Buffer] = (),
+    place: memoryview | None = None,
+) -> memoryview:
+    """A chunk from its stored bytes, if they are that chunk.
+
+    It is decoded where it is to be, if a place of its size is given, and otherwise into memory of this thread that the
+    next one overwrites.
+    """
     if kind not in codec.CodecId.__members__.values():
         raise FormatUnknown(f"stored with codec {kind}, unknown to this version", remedy="upgrade Shardflow")
-    if kind == codec.CodecId.RAW and memoryview(stored).nbytes == size:
+    if place is None and kind == codec.CodecId.RAW and memoryview(stored).nbytes == size:
         data = memoryview(stored).cast("B")
     else:
-        data = _scratch_memory()[:size]
+        data = place if place is not None else _scratch_memory()[:size]
         codec.decode(kind, stored, data, bases)
     if blake3(data).digest() != chunk:
         raise CorruptData("its bytes do not match its name")

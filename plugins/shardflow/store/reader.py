@@ -24,6 +24,7 @@ from shardflow.transport import ByteBudget, Transport
 READERS = 8
 KEPT_BYTES = 32 << 20
 PEEKED_BYTES = 4 << 10
+ALIGNED = 8
 LEAST_AHEAD, MOST_AHEAD = 256 << 10, 16 << 20
 
 
@@ -206,9 +207,13 @@ class Reader(io.RawIOBase):
 
     def _fetch(self, version: _Version, part: Range, wanted: dict[int, list[int]], view: memoryview) -> None:
         table, chunks = version.manifest.table, version.chunks
+
+        def place(row: int) -> memoryview | None:
+            return _room(view, wanted[row][0], int(table.size[row]))
+
         with self._budget.hold(part.length + MAX_CHUNK_BYTES + chunks.work_bytes(part.rows)):
-            for row, data in chunks.in_range(part):
-                for start in wanted[row]:
+            for row, data in chunks.in_range(part, place):
+                for start in wanted[row][place(row) is not None :]:
                     _copy_part(data, start, view)
                 chunk = table.id(row)
                 if self._cache is not None:
@@ -233,6 +238,14 @@ class _Version:
     manifest: Manifest
     ends: npt.NDArray[np.int64]  # of the chunks in the file
     chunks: PlainChunks
+
+
+def _room(view: memoryview, start: int, size: int) -> memoryview | None:
+    """The part of the view that a whole chunk fills, if it does and lies there as numbers have to lie in memory."""
+    if start < 0 or start + size > len(view):
+        return None
+    room = view[start : start + size]
+    return room if np.frombuffer(room, np.uint8).ctypes.data % ALIGNED == 0 else None
 
 
 def _copy_part(data: memoryview, start: int, view: memoryview) -> None:
