@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import shardflow
 from codec.cases import using
-from shardflow.codec.kernels import kernels_for
+from shardflow.codec.kernels import best_kernels, kernels_for
 from shardflow.codec.kernels.arrays import ArrayKernels
 from shardflow.codec.kernels.fused import FusedKernels
 from shardflow.codec.words import Fold, Form
@@ -79,6 +79,7 @@ def test_the_environment_settles_which_set_serves(monkeypatch: pytest.MonkeyPatc
     with using("numba"):
         assert isinstance(kernels_for(1), FusedKernels)
     monkeypatch.delenv("SHARDFLOW_KERNELS", raising=False)
+    assert isinstance(best_kernels(), FusedKernels)
     assert isinstance(kernels_for(1), ArrayKernels)
     assert isinstance(kernels_for(4 << 20), FusedKernels)
 
@@ -99,7 +100,7 @@ out = bytearray(len(data))
 decode(encoded.codec, encoded.parts[0], memoryview(out))
 assert out == data
 from shardflow.codec import kernels
-print(type(kernels.kernels_for(1 << 30)).__name__, hash(bytes(encoded.parts[0])))
+print(type(kernels.best_kernels()).__name__, hash(bytes(encoded.parts[0])))
 """
 
 

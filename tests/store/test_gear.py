@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import Buffer
 
 from shardflow.store import gear
 from shardflow.store.gear import MAXIMUM, MEAN, MINIMUM, Gear
@@ -63,13 +63,22 @@ def cutter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> G
     return Gear(*SMALL)
 
 
+class On(Gear):
+    """Cuts with one of the two kernels."""
+
+    def __init__(self, kernels: str) -> None:
+        super().__init__(*SMALL)
+        self._kernels = kernels
+
+    def cuts(self, data: Buffer, final: bool) -> list[int]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SHARDFLOW_KERNELS", self._kernels)
+            return super().cuts(data, final)
+
+
 @pytest.fixture(scope="module")
 def twins() -> tuple[Gear, Gear]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHARDFLOW_KERNELS", "numpy")
-        plain = Gear(*SMALL)
-        patch.setenv("SHARDFLOW_KERNELS", "numba")
-        return Gear(*SMALL), plain
+    return On("numba"), On("numpy")
 
 
 @settings(max_examples=150, deadline=None)
@@ -159,19 +168,6 @@ def test_any_buffer_is_taken_and_left_as_it_was(cutter: Gear) -> None:
     for buffer in (bytearray(data), memoryview(data), array, memoryview(b"x" + data)[1:]):
         assert cutter.cuts(buffer, True) == expected
     assert array.flags.writeable
-
-
-def test_without_numba_the_numpy_twin_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = random_bytes(9000)
-    expected = Gear(*SMALL).cuts(data, True)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    gear._kernel.cache_clear()
-    try:
-        without = Gear(*SMALL)
-        assert gear._kernel("") is gear._scan_numpy
-        assert without.cuts(data, True) == expected
-    finally:
-        gear._kernel.cache_clear()
 
 
 @pytest.mark.parametrize("sizes", [(63, 512, 2048), (128, 150, 2048), (128, 512, 512), (512, 128, 2048)])

@@ -12,15 +12,17 @@ The rule, so that other programs can make the same cuts (all arithmetic modulo 2
 
 from __future__ import annotations
 
-import os
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
 
+from shardflow.loops import Loops
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
     from typing_extensions import Buffer
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
     Words = NDArray[np.uint64]
     Offsets = NDArray[np.int64]
-    Scan = Callable[[Bytes, Words, int, int, int, np.uint64, np.uint64, Offsets], int]
+    Scan: TypeAlias = Callable[[Bytes, Words, int, int, int, np.uint64, np.uint64, Offsets], int]
 
 # The sizes for a store. A 2 MiB change in a 200 MiB file costs 0.25 MiB beyond itself: 0.18 in chunks that it touches,
 # 0.07 in manifest entries. That sum hardly moves between means of 80 and 128 KiB, and fewer chunks suit large files.
@@ -37,7 +39,7 @@ MEAN = 128 << 10
 MAXIMUM = 512 << 10
 
 WINDOW = 64  # bytes that one hash covers: a 64-bit word shifted once a byte has forgotten everything older
-_WORTH_COMPILED = 1 << 20  # below it the numpy twin is done before numba is even imported
+_WORTH_COMPILED = 1 << 20
 _BLOCK = 32 << 10  # positions the numpy twin hashes at once: its arrays stay in the processor's cache
 
 
@@ -52,7 +54,6 @@ class Gear:
         self._normal = minimum + spread * 2 // 5
         self._strict = np.uint64((25 << 64) // (72 * spread))
         self._easy = np.uint64((25 << 64) // (18 * spread))
-        self._choice = os.environ.get("SHARDFLOW_KERNELS", "")
 
     def cuts(self, data: Buffer, final: bool) -> list[int]:
         """The ends of all complete chunks in `data`, which starts at a chunk border.
@@ -62,8 +63,9 @@ class Gear:
         view = np.frombuffer(memoryview(data), np.uint8)
         view.flags.writeable = False  # one compiled kernel serves bytes and bytearrays alike
         ends = np.empty(view.size // self.minimum + 1, np.int64)
-        scan = _kernel(self._choice or ("numpy" if view.size < _WORTH_COMPILED else ""))
-        count = scan(view, table(), self.minimum, self._normal, self.maximum, self._strict, self._easy, ends)
+        count = _scans.serving(view.size)(
+            view, table(), self.minimum, self._normal, self.maximum, self._strict, self._easy, ends
+        )
         found: list[int] = ends[:count].tolist()
         if final and view.size > (found[-1] if found else 0):
             found.append(view.size)
@@ -79,23 +81,23 @@ def table() -> Words:
     return made
 
 
-@cache
-def _kernel(choice: str) -> Scan:
-    if choice == "numpy":
-        return _scan_numpy
-    try:
-        import numba  # noqa: PLC0415  (half a second that only content-defined cutting should pay)
-    except ImportError:
-        return _scan_numpy
-    try:
-        return _compiled(numba, cache=True)
-    except RuntimeError:  # no writable place for numba's cache
-        return _compiled(numba, cache=False)
+def _compiled() -> Scan:
+    import numba  # noqa: PLC0415  (half a second that only content-defined cutting should pay)
 
-
-def _compiled(numba: Any, *, cache: bool) -> Scan:
-    scan: Scan = numba.njit(nogil=True, cache=cache)(_scan_loop)
+    try:
+        scan: Scan = numba.njit(nogil=True, cache=True)(_scan_loop)
+        _try_out(scan)
+    except Exception:  # noqa: BLE001  # an unwritable, full or damaged cache; if it is the loop, the next lines say so
+        scan = numba.njit(nogil=True)(_scan_loop)
+        _try_out(scan)
     return scan
+
+
+def _try_out(scan: Scan) -> None:
+    """Which is when it is compiled."""
+    data = np.zeros(WINDOW, np.uint8)
+    data.flags.writeable = False
+    scan(data, table(), WINDOW, WINDOW, WINDOW, np.uint64(0), np.uint64(0), np.empty(2, np.int64))
 
 
 def _scan_loop(
@@ -184,3 +186,6 @@ def _hashes(terms: Words) -> Words:
         terms = terms[width:] + (terms[:-width] << np.uint64(width))
         width *= 2
     return terms
+
+
+_scans: Loops[Scan] = Loops(_scan_numpy, _compiled, worth=_WORTH_COMPILED)

@@ -1,70 +1,57 @@
-"""The inner loops, words to byte planes and words to steps and back: compiled by numba, and the same in plain numpy."""
+"""The inner loops, words to byte planes and words to steps and back: compiled by numba, and the same in plain numpy.
+
+SHARDFLOW_KERNELS=numpy or =numba settles which of them serve, for tests and odd platforms.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from shardflow.codec.kernels.arrays import ArrayKernels
 from shardflow.codec.kernels.step_arrays import ArrayStepKernels
-from shardflow.errors import ShardflowError
+from shardflow.loops import Loops
 
 if TYPE_CHECKING:
     from shardflow.codec.kernels.contract import Kernels
     from shardflow.codec.kernels.steps import StepKernels
 
-_WORTH_COMPILED = 256 << 10  # below it numpy is done before numba is even imported
-
-
-class _Set(NamedTuple):
-    planes: Kernels
-    steps: StepKernels
-
-
-_arrays = _Set(ArrayKernels(), ArrayStepKernels())
-_lock = threading.Lock()
-_compiled: list[_Set | None] = []  # empty until the first look; [None] where numba cannot serve
+_WORTH_COMPILED = 256 << 10
 
 
 def kernels_for(size: int) -> Kernels:
-    """The loops to use on `size` bytes; SHARDFLOW_KERNELS=numpy or =numba settles it, for tests and odd platforms."""
-    return _set_for(size).planes
+    """The loops to use on `size` bytes."""
+    return _planes.serving(size)
 
 
 def step_kernels_for(size: int) -> StepKernels:
-    """The loops behind deltas to use on `size` bytes, chosen in the same way."""
-    return _set_for(size).steps
+    """The loops behind deltas to use on `size` bytes."""
+    return _steps.serving(size)
 
 
-def _set_for(size: int) -> _Set:
-    wish = os.environ.get("SHARDFLOW_KERNELS", "")
-    if wish not in {"", "numpy", "numba"}:
-        raise ShardflowError(f"SHARDFLOW_KERNELS is {wish!r}", remedy="set it to numpy or numba, or unset it")
-    if wish == "numpy" or (not wish and size < _WORTH_COMPILED):
-        return _arrays
-    compiled = _compiled_kernels()
-    if compiled is None and wish:
-        raise ShardflowError("SHARDFLOW_KERNELS asks for numba, which does not work here", remedy="unset it")
-    return compiled or _arrays
+def best_kernels() -> Kernels:
+    """The fastest loops that work here, if need be after a wait."""
+    return _planes.best()
 
 
-def _compiled_kernels() -> _Set | None:
-    if not _compiled:
-        with _lock:
-            if not _compiled:
-                _compiled.append(_load())
-    return _compiled[0]
+def _fused() -> Kernels:
+    _require_little_endian()
+    from shardflow.codec.kernels.fused import FusedKernels  # noqa: PLC0415 - numba takes half a second to import
+
+    return FusedKernels.ready()
 
 
-def _load() -> _Set | None:
+def _fused_steps() -> StepKernels:
+    _require_little_endian()
+    from shardflow.codec.kernels.step_loops import FusedStepKernels  # noqa: PLC0415
+
+    return FusedStepKernels.ready()
+
+
+def _require_little_endian() -> None:
     if sys.byteorder != "little":
-        return None  # the loops work in the machine's own byte order, and what is stored is little-endian
-    try:
-        from shardflow.codec.kernels.fused import FusedKernels  # noqa: PLC0415 - numba takes half a second to import
-        from shardflow.codec.kernels.step_loops import FusedStepKernels  # noqa: PLC0415
+        raise ImportError("the loops work in the machine's own byte order, and what is stored is little-endian")
 
-        return _Set(FusedKernels(), FusedStepKernels())
-    except ImportError:
-        return None
+
+_planes: Loops[Kernels] = Loops(ArrayKernels(), _fused, worth=_WORTH_COMPILED)
+_steps: Loops[StepKernels] = Loops(ArrayStepKernels(), _fused_steps, worth=_WORTH_COMPILED)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from shardflow.codec.words import Form
 
 
+COMMON_WIDTHS = (2, 4)
+
+
 class FusedKernels(Kernels):
     """Each loop is compiled, or read from numba's cache, when it is first needed."""
 
@@ -26,6 +29,14 @@ class FusedKernels(Kernels):
         self._lock = threading.Lock()
         self._splitting: dict[int, Callable[..., None]] = {}
         self._joining: dict[int, Callable[..., None]] = {}
+
+    @classmethod
+    def ready(cls) -> FusedKernels:
+        """With the loops that models need, so that nobody waits for them later."""
+        made = cls()
+        for width in COMMON_WIDTHS:
+            made._splitting[width], made._joining[width] = _compile_take(width), _compile_put(width)
+        return made
 
     def splitter(self, words: Words, form: Form) -> Splitter:
         with self._lock:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shardflow.codec.kernels.compiling import WORDS, compiled, read, types, written
+from shardflow.codec.kernels.fused import COMMON_WIDTHS
 from shardflow.codec.kernels.steps import (
     Grouping,
     StepKernels,
@@ -34,6 +35,15 @@ class FusedStepKernels(StepKernels):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loops: dict[tuple[str, int], Callable[..., int]] = {}
+
+    @classmethod
+    def ready(cls) -> FusedStepKernels:
+        """With the loops that models need, so that nobody waits for them later."""
+        made = cls()
+        for width in COMMON_WIDTHS:
+            for name in _LOOPS:
+                made._loop(name, width)
+        return made
 
     def _loop(self, name: str, width: int) -> Callable[..., int]:
         with self._lock:

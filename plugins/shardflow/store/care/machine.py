@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import shardflow
-from shardflow.codec.kernels import kernels_for
+from shardflow.codec.kernels import best_kernels
 from shardflow.store.cache import ChunkCache
 from shardflow.store.care.finding import Finding, looked_at, size_text
 from shardflow.store.local_state import cache_directory, state_directory
@@ -56,7 +56,7 @@ def _libraries() -> Finding:
 
 
 def _kernels() -> Finding:
-    kind = type(kernels_for(1 << 30)).__name__
+    kind = type(best_kernels()).__name__
     if kind == "ArrayKernels":
         return Finding("kernels", None, "plain numpy, several times slower", "install numba")
     return Finding("kernels", True, "compiled by numba")
