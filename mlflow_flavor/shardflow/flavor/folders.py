@@ -13,7 +13,6 @@ from shardflow.store.errors import PathMissing
 from shardflow.store.reader import Reader
 from shardflow.store.store import REMOTE, Store, reading_budget
 
-
 NEAR_AT_ONCE = min(8, (os.cpu_count() or 1) + 1)  # more threads than that only push each other out of the caches
 FAR_AT_ONCE = 8
 
