@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-from threading import Lock
 
-from shardflow.store.errors import StoreExists, StoreMissing
-from shardflow.store.location import read_config
-from shardflow.store.paths import normal
+from shardflow.store import known
 from shardflow.store.store import Store
-from shardflow.transport import StoreURL, WrongURL
+from shardflow.transport import StoreURL
 
 # What MLflow hangs below an artifact root: experiment, then a run, a logged model or a trace, then its artifacts.
 _ENTITY = re.compile(r"/([0-9a-f]{32}|models/m-[0-9a-f]{32}|traces/tr-[0-9a-f]+)(/.*)?$")
@@ -19,8 +15,6 @@ _EXPERIMENT = re.compile(r"(?<=[^/])/[0-9]+$")
 
 # Under MLflow's own logger, whose level and handler the user has set already.
 _logger = logging.getLogger("mlflow.shardflow")
-_known: dict[tuple[int, StoreURL], Store] = {}
-_lock = Lock()
 
 
 def found(url: StoreURL) -> tuple[Store, str]:
@@ -28,42 +22,16 @@ def found(url: StoreURL) -> tuple[Store, str]:
 
     MLflow makes a repository for each request, so stores that were found stay known to the process.
     """
-    for (process, place), store in list(_known.items()):
-        if process == os.getpid():
-            try:
-                return store, normal(url.relative_to(place))
-            except WrongURL:
-                continue
-    return _found_anew(url)
+    return known.found(url)
 
 
 def found_to_write(url: StoreURL) -> tuple[Store, str]:
     """The same, or a new store; one that was removed under this process is not written to any more."""
-    try:
-        store, path = found(url)
-        if read_config(store.transport) is not None:
-            return store, path
-        _known.pop((os.getpid(), store.url), None)
-        return _found_anew(url)
-    except StoreMissing:
-        return made(url)
-
-
-def made(url: StoreURL) -> tuple[Store, str]:
-    """A new store at the artifact root above a URL, or the one that another writer made there just now."""
-    root = artifact_root(url)
-    try:
-        Store.init(root)
-    except StoreExists:
-        return found(url)
-    _logger.info("There was no store at %s or above it: made one at %s", url, root)
-    return found(url)
-
-
-def _found_anew(url: StoreURL) -> tuple[Store, str]:
-    store, path = Store.find(url)
-    with _lock:
-        return _known.setdefault((os.getpid(), store.url), store), path
+    return known.found_to_write(
+        url,
+        artifact_root(url),
+        lambda root: _logger.info("There was no store at %s or above it: made one at %s", url, root),
+    )
 
 
 def artifact_root(url: StoreURL) -> StoreURL:
