@@ -79,6 +79,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         created=draw(st.floats(0, 1e10)),
         layout=draw(st.text(max_size=10)),
         features=tuple(draw(st.lists(st.text(max_size=10), max_size=3))),
+        md5=draw(st.none() | st.binary(min_size=16, max_size=16)),
+        sha256=draw(st.none() | st.binary(min_size=32, max_size=32)),
         table=table,
         sequence=sequence,
     )
@@ -87,7 +89,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
 def same(one: Manifest, other: Manifest) -> bool:
     """Field by field: arrays do not compare to one truth."""
     columns = ("chunk", "pack", "offset", "stored", "size", "codec", "base_count", "base")
-    plain = ("size", "digest", "kind", "created", "layout", "features", "inline")
+    plain = ("size", "digest", "kind", "created", "layout", "features", "md5", "sha256", "inline")
     return (
         all(getattr(one, name) == getattr(other, name) for name in plain)
         and one.table.packs == other.table.packs
@@ -189,6 +191,8 @@ LIES: dict[str, tuple[str, Body]] = {
     "its size is beyond every number": ("is not valid", {"size": 1 << 64 - 1}),
     "its digest is short": ("malformed", {"digest": bytes(31)}),
     "its digest is long": ("malformed", {"digest": bytes(33)}),
+    "its MD5 is short": ("its MD5 is malformed", {"md5": bytes(15)}),
+    "its SHA-256 is long": ("its SHA-256 is malformed", {"sha256": bytes(33)}),
     "its digest is text": ("is not valid", {"digest": "ab"}),
     "a pack's name is short": ("malformed", {"packs": [bytes(32), bytes(31)]}),
     "its packs are no list": ("is not valid", {"packs": bytes(32)}),

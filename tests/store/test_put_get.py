@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -286,3 +287,22 @@ def test_putting_again_what_lost_its_hints_writes_them_anew(store: Store, tmp_pa
     store.put(source, "model.bin")
 
     assert [info.key for info in store.transport.list("hints/")] == hints
+
+
+@pytest.mark.parametrize("size", [0, 100, 3_000_000])
+def test_the_md5_of_a_file_is_noted_where_that_was_asked_for(store: Store, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source.bin"
+    source.write_bytes(random_bytes(size))
+
+    store.put(source, "plain.bin")
+    store.put(source, "noted.bin", md5=True)
+
+    assert store.manifest("plain.bin").md5 is None
+    assert store.manifest("noted.bin").md5 == hashlib.md5(source.read_bytes()).digest()
+
+
+def test_the_md5_is_that_of_the_new_content_though_all_chunks_were_there(store: Store, tmp_path: Path) -> None:
+    source, other = random_bytes(100_000, 1), random_bytes(100_000, 2)
+    store.put(io.BytesIO(source + other), "one.bin", md5=True)
+    store.put(io.BytesIO(other + source), "one.bin", md5=True)
+    assert store.manifest("one.bin").md5 == hashlib.md5(other + source).digest()

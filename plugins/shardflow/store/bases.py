@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from blake3 import blake3
 
 from shardflow.codec import CodecId
 from shardflow.delta.bases import Piece, Placed
@@ -13,6 +15,9 @@ from shardflow.store.catalog import Catalog
 from shardflow.store.chunks import MOST_BASE_BYTES, KeptChunks, PlainChunks
 from shardflow.store.manifest import Manifest, ends_of
 from shardflow.transport import Transport
+
+Held = Callable[[int, int], memoryview | None]
+"""Some bytes of a stored file that the caller still has in memory, by offset and length; None where it has not."""
 
 _SAME_SIZE = frozenset({CodecId.DELTA, CodecId.LOWRANK})  # codecs whose first base is as long as the chunk
 
@@ -29,11 +34,20 @@ class Known:
 class StoredBase:
     """A stored file as a base; the keys of its pieces are rows of the catalog."""
 
-    def __init__(self, transport: Transport, catalog: Catalog, known: Known, kept: KeptChunks, most_depth: int) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        catalog: Catalog,
+        known: Known,
+        kept: KeptChunks,
+        most_depth: int,
+        held: Held | None = None,
+    ) -> None:
         self.path = known.path
         self._known = known
         self._catalog = catalog
         self._most_depth = most_depth
+        self._held = held
         self._chunks = PlainChunks(transport, known.manifest.table, known.path, kept)
         self._ends: list[int] = ends_of(known.manifest).tolist()
         self._sequence: list[int] = known.manifest.sequence.tolist()
@@ -48,7 +62,7 @@ class StoredBase:
         out = bytearray(max(end - offset, 0))
         for index in self._within(offset, end):
             row = self._sequence[index]
-            data = self._chunks.of([row])[row]
+            data = self._plain([index], [row])[row]
             start = self._ends[index] - len(data)
             first, last = max(start, offset), min(self._ends[index], end)
             out[first - offset : last - offset] = data[first - start : last - start]
@@ -63,11 +77,25 @@ class StoredBase:
         rows = [row for row in anchors if row is not None]
         if len(rows) < len(anchors) or self._weight(rows) > MOST_BASE_BYTES:
             return []
-        plain = self._chunks.of(rows)
+        plain = self._plain(indices, rows)
         return [
             Placed(self._ends[index] - len(plain[row]), Piece(self._known.rows[row], plain[row]))
             for index, row in zip(indices, rows, strict=True)
         ]
+
+    def _plain(self, indices: Sequence[int], rows: Sequence[int]) -> dict[int, memoryview]:
+        """Chunks by their rows: out of the caller's memory where they are there still, or else out of the store."""
+        at_hand = {row: data for index, row in zip(indices, rows, strict=True) if (data := self._in_memory(index, row))}
+        return at_hand | self._chunks.of(row for row in rows if row not in at_hand)
+
+    def _in_memory(self, index: int, row: int) -> memoryview | None:
+        table = self._known.manifest.table
+        size = int(table.size[row])
+        if self._held is None or row != self._sequence[index]:
+            return None
+        data = self._held(self._ends[index] - size, size)
+        # Who reads the new file will have the stored chunk, so only what has its name may stand for it.
+        return data if data is not None and blake3(data).digest() == table.id(row) else None
 
     def _within(self, start: int, end: int) -> range:
         first = bisect_right(self._ends, start)

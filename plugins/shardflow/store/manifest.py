@@ -75,6 +75,8 @@ class Manifest:
     created: float = field(default_factory=time.time)
     layout: str = "plain"
     features: tuple[str, ...] = ()  # what the file is hinted under, so that hints can be made anew
+    md5: bytes | None = None  # of the whole file, where its writer was asked for it
+    sha256: bytes | None = None  # the same
     inline: bytes | None = None  # the content itself, when it is small
     table: ChunkTable = field(default_factory=empty_table)
     sequence: U32 = field(default_factory=lambda: np.zeros(0, np.uint32))
@@ -97,6 +99,8 @@ class _Body(msgspec.Struct, omit_defaults=True):
     kind: Literal["file", "directory"] = "file"
     layout: str = "plain"
     features: tuple[str, ...] = ()
+    md5: bytes | None = None
+    sha256: bytes | None = None
     inline: bytes | None = None
     packs: list[bytes] = []
     # Views of what was read: a file of a million chunks should not be in memory twice.
@@ -124,6 +128,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
         kind=manifest.kind,
         layout=manifest.layout,
         features=manifest.features,
+        md5=manifest.md5,
+        sha256=manifest.sha256,
         inline=manifest.inline,
         packs=list(table.packs),
         chunk=_column(table.chunk),
@@ -196,6 +202,8 @@ def _from_body(body: _Body) -> Manifest:
         created=body.created,
         layout=body.layout,
         features=body.features,
+        md5=body.md5,
+        sha256=body.sha256,
         inline=body.inline,
         table=table,
         sequence=_u32(body.sequence),
@@ -206,6 +214,10 @@ def _validate(manifest: Manifest) -> None:
     table, rows = manifest.table, len(manifest.table)
     if manifest.size < 0 or len(manifest.digest) != 32 or any(len(pack) != 32 for pack in table.packs):
         raise ValueError("a size or a digest is malformed")
+    if manifest.md5 is not None and len(manifest.md5) != 16:
+        raise ValueError("its MD5 is malformed")
+    if manifest.sha256 is not None and len(manifest.sha256) != 32:
+        raise ValueError("its SHA-256 is malformed")
     if rows and (table.pack.max() >= len(table.packs) or table.offset.min() < HEAD_BYTES):
         raise ValueError("a chunk lies outside every pack")
     if rows and max(table.size.max(), table.stored.max()) > MAX_CHUNK_BYTES:

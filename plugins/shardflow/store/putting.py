@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from shardflow.store.bases import Held
 from shardflow.store.config import StoreConfig
 from shardflow.store.errors import PackMissing
 from shardflow.store.paths import normal, prefix_of
@@ -19,24 +20,33 @@ if TYPE_CHECKING:
 
 def put_sources(
     store: Store,
-    sources: Sequence[Source],
+    sources: Sequence[Source | EmptyDirectory],
     path: str,
     *,
     base: str | None = None,
+    parts_of: Sequence[str] = (),
+    merges: bool = True,
+    held: Mapping[str, Held] | None = None,
     progress: Progress | None = None,
     cancel: Cancellation | None = None,
 ) -> Progress:
     """Store sources that the caller made, whose own paths lie below `path`; they may be read twice.
 
-    `base` is a path in the store: the model that these files are coded against.
+    `base` is a path in the store: the model that these files are coded against. `parts_of` are stored files whose
+    chunks come again in these: nothing else is looked for then, and what is new stands by itself. Without `merges`
+    nobody looks for an adapter that was merged into the base, which takes long. `held` are files of the base, by
+    their paths, that the caller has in memory still, and need not be fetched and decoded.
     """
     store.config.check("write", str(store.url))
     if base is not None:
         store.kind(base)  # a base that is not there is told now
     progress = progress if progress is not None else Progress()
-    progress.files_total, progress.bytes_total = len(sources), sum(source.size or 0 for source in sources)
+    files = [source for source in sources if not isinstance(source, EmptyDirectory)]
+    progress.files_total, progress.bytes_total = len(files), sum(file.size or 0 for file in files)
     existing = {info.key for info in store.transport.list(prefix_of(normal(path)))}
-    wishes = Wishes(base=normal(base) if base is not None else None)
+    parts = tuple(normal(part) for part in parts_of)
+    base = normal(base) if base is not None else None
+    wishes = Wishes(deltas=not parts, base=base, parts_of=parts, merges=merges, held=held or {})
     write_sources(store.transport, store.config, store.budget, sources, existing, wishes, progress, cancel)
     return progress
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -89,6 +90,7 @@ class Store:
         deltas: bool = True,
         base: str | None = None,
         adapter: str | Path | None = None,
+        md5: bool = False,
         progress: Progress | None = None,
         cancel: Cancellation | None = None,
     ) -> Progress:
@@ -99,11 +101,11 @@ class Store:
 
         A model is coded against what the store has of earlier ones, unless `deltas` is False; against `base` alone, a
         path in this store or its URL, if that is given. `adapter` is a directory that peft saved: what was merged into
-        the base.
+        the base. `md5` notes the MD5 of each file as well, for programs that know files by it.
         """
         self.config.check("write", str(self.url))
         path = normal(path)
-        wishes = self._wishes(replace, deltas, base, adapter)
+        wishes = dataclasses.replace(self._wishes(replace, deltas, base, adapter), md5=md5)
         sources, existing = self._sources(source, path)
         progress = progress if progress is not None else Progress()
         progress.files_total, progress.bytes_total = _expected(sources)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import RawIOBase
 from typing import Self
 
@@ -25,7 +25,7 @@ from shardflow.delta.predicting import Predictor
 from shardflow.errors import ShardflowError
 from shardflow.layout import Layout, ReadAt, inspect
 from shardflow.store import hints
-from shardflow.store.bases import Known, StoredBase, distinct
+from shardflow.store.bases import Held, Known, StoredBase, distinct
 from shardflow.store.catalog import Catalog
 from shardflow.store.chunks import KeptChunks
 from shardflow.store.coding import Against, BlockEncoder, Coded, Made
@@ -35,7 +35,9 @@ from shardflow.store.cutting import plan
 from shardflow.store.gear import Gear
 from shardflow.store.journal import Journal
 from shardflow.store.manifest import Manifest, decode_manifest
+from shardflow.store.noted import Noted, sha256_wanted
 from shardflow.store.pack import pack_key
+from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import key_of
 from shardflow.store.progress import Progress
 from shardflow.store.reading import BLOCK_BYTES, Block, Buffers, blocks, read_all, stream_blocks
@@ -62,6 +64,10 @@ class Wishes:
     deltas: bool = True
     base: str | None = None  # a path in the store: the file to code against, or the directory that has it
     adapter: Adapter | None = None  # what was merged into the base
+    merges: bool = True  # look for adapters that were merged into the base
+    md5: bool = False  # noted in the manifest, for programs that know files by it
+    parts_of: Sequence[str] = ()  # paths of stored files that the new ones are put together from
+    held: Mapping[str, Held] = field(default_factory=dict)  # bases that are in memory still, by their paths
 
 
 class Writer:
@@ -88,6 +94,7 @@ class Writer:
         self._existing = existing
         self._learn_from_store = learn
         self._wishes = wishes or Wishes()
+        self._sha256 = sha256_wanted()
         self._gear = Gear(settings.cutting.minimum, settings.cutting.mean, settings.cutting.maximum)
         self._catalog = Catalog()
         self._journal = Journal(config.id)
@@ -110,6 +117,9 @@ class Writer:
         if self._learn_from_store:
             for pack, entries in self._journal.unfinished():
                 self._catalog.add_pack(pack, entries)
+            for manifest in in_parallel(self._manifest_at, self._wishes.parts_of):
+                if manifest is not None:
+                    self._catalog.add_manifest(manifest)
         self._budget.acquire(self._reserved, self._cancel)  # last: after a failure here nobody gives it back
         return self
 
@@ -153,22 +163,31 @@ class Writer:
         data = read_all(file, self._settings.inline_bytes + 1)
         source.check_unchanged(file, len(data))
         self._progress.add(len(data))
-        return Pending(source.path, Manifest(len(data), blake3(data).digest(), inline=data), array("I"))
+        noted = self._noted()
+        noted.update(data)
+        manifest = Manifest(len(data), blake3(data).digest(), md5=noted.md5, sha256=noted.sha256, inline=data)
+        return Pending(source.path, manifest, array("I"))
+
+    def _noted(self) -> Noted:
+        return Noted(md5=self._wishes.md5, sha256=self._sha256)
 
     def _chunked(self, source: Source, file: RawIOBase) -> Pending:
         layout, features = self._look(source, file)
         against = self._against(source, file, layout, self._learn(source, layout, features))
-        digest, rows, size = blake3(), array("I"), 0
+        digest, noted, rows, size = blake3(), self._noted(), array("I"), 0
         for examined in self._examined(self._blocks(file, layout), against):
             size += len(examined.block.data)
             for span, (chunk, known) in zip(examined.block.spans, examined.chunks, strict=True):
                 rows.append(self._place(chunk, span.end - span.start, known))
             digest.update(examined.block.data)
+            noted.update(examined.block.data)
             self._progress.add(len(examined.block.data))
             self._buffers.give(examined.block.buffer)
             self._commit_arrived()
         source.check_unchanged(file, size)
-        manifest = Manifest(size, digest.digest(), layout=layout.kind, features=features)
+        manifest = Manifest(
+            size, digest.digest(), layout=layout.kind, features=features, md5=noted.md5, sha256=noted.sha256
+        )
         used = {self._catalog.pack_of(row) for row in self._catalog.with_bases(rows)}
         self._used |= used
         return Pending(source.path, manifest, rows, max(used & self._sender.own, default=-1))
@@ -261,12 +280,16 @@ class Writer:
         for candidate in dict.fromkeys(candidates):
             if candidate not in self._learned or layout.fingerprint:
                 self._learned.add(candidate)
-                try:
-                    manifest = decode_manifest(self._transport.read(key_of(candidate)), candidate)
-                except ShardflowError:
-                    continue  # nothing there, or nothing usable: there is only less to save
-                known.append(Known(candidate, manifest, self._catalog.add_manifest(manifest)))
+                manifest = self._manifest_at(candidate)
+                if manifest is not None:
+                    known.append(Known(candidate, manifest, self._catalog.add_manifest(manifest)))
         return known
+
+    def _manifest_at(self, path: str) -> Manifest | None:
+        try:
+            return decode_manifest(self._transport.read(key_of(path)), path)
+        except ShardflowError:
+            return None  # nothing there, or nothing usable: there is only less to save
 
     def _named_bases(self, source: Source) -> list[str]:
         """Where the base that the caller names may be: itself, or below it under the file's own name."""
@@ -291,11 +314,13 @@ class Writer:
 
     def _predictors(self, layout: Layout, read_new: ReadAt, known: list[Known]) -> Predictors:
         settings, wishes = self._settings.deltas, self._wishes
-        effort = Effort(settings.worth, settings.low_rank, self._settings.chunk_bytes)
+        low_rank = settings.low_rank if wishes.merges else 0
+        effort = Effort(settings.worth, low_rank, self._settings.chunk_bytes)
         candidates: list[Predictor] = []
         for each in distinct(known):
             try:
-                base = StoredBase(self._transport, self._catalog, each, self._kept, settings.depth)
+                held = wishes.held.get(each.path)
+                base = StoredBase(self._transport, self._catalog, each, self._kept, settings.depth, held)
                 candidates.append(Predictor(layout, read_new, base, effort, wishes.adapter))
             except ShardflowError:
                 self._cancel.check()
