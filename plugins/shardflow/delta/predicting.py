@@ -19,6 +19,7 @@ from shardflow.dtype import DType
 from shardflow.layout import Layout, ReadAt
 
 SAMPLE_BYTES = 256 << 10
+SMALL_SAMPLE = 32 << 10  # of small tensors an eighth is enough: looking at all of them would be the most of the work
 NEARLY_THE_SAME = 0.02  # of the sample: nothing that needs more than the base is looked for below it
 _CLEARLY = 0.97  # of the size without: what a scale must save to be tried on a whole tensor
 
@@ -148,7 +149,7 @@ class Predictor:
         """Compares the middle of a tensor, where a table of words is more typical than at its rare begin and end."""
         new, old = whole.new, whole.old
         words = (whole.old_end - whole.old_start) // old.dtype.width
-        count = min(words, SAMPLE_BYTES // new.dtype.width)
+        count = min(words, SAMPLE_BYTES // new.dtype.width, max(words // 8, SMALL_SAMPLE // new.dtype.width))
         first = (words - count) // 2
         data = self._read_new(new.offset + first * new.dtype.width, count * new.dtype.width)
         before = self._base.read_at(old.offset + first * old.dtype.width, count * old.dtype.width)

@@ -19,6 +19,7 @@ MAX_PATH_BYTES = MAX_KEY_BYTES - len(TREE) - len("/" + EMPTY_DIRECTORY)
 MAX_SEGMENT_BYTES = 240  # file systems end names at 255 bytes, and writers add a suffix while writing
 
 _SAFE = "-_.=@+,:()' !&$;"
+_PLAIN = re.compile(r"[0-9A-Za-z_./-]*")  # most names: nothing to escape
 _ESCAPE = re.compile(r"%(?![0-9A-F]{2})")
 
 
@@ -96,4 +97,7 @@ def _one_spelling(path: str) -> str:
 
 
 def _escape_segments(segments: list[str]) -> str:
+    path = "/".join(segments)
+    if _PLAIN.fullmatch(path):
+        return path
     return "/".join(quote(segment.encode("utf-8", "surrogateescape"), safe=_SAFE) for segment in segments)

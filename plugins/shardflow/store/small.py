@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import RawIOBase
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -11,12 +12,14 @@ from shardflow.store.noted import Noted, sha256_wanted
 from shardflow.store.paths import key_of
 from shardflow.store.reading import read_all
 from shardflow.store.sources import Source
-from shardflow.store.store import Store
+
+if TYPE_CHECKING:
+    from shardflow.store.store import Store
 
 
 def inline_manifest(source: Source, file: RawIOBase, noted: Noted, most: int) -> Manifest:
     """The manifest that a file of up to `most` bytes lives in."""
-    data = read_all(file, most + 1)
+    data = read_all(file, (most if source.size is None else source.size) + 1)
     source.check_unchanged(file, len(data))
     noted.update(data)
     return Manifest(len(data), blake3(data).digest(), md5=noted.md5, sha256=noted.sha256, inline=data)

@@ -40,8 +40,9 @@ from shardflow.store.pack import pack_key
 from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import key_of
 from shardflow.store.progress import Progress
-from shardflow.store.reading import BLOCK_BYTES, Block, Buffers, blocks, read_all, stream_blocks
+from shardflow.store.reading import BLOCK_BYTES, Block, Buffers, blocks, stream_blocks
 from shardflow.store.sending import PackSender
+from shardflow.store.small import inline_manifest
 from shardflow.store.sources import HEAD_BYTES, WRITTEN_LAST, EmptyDirectory, Source
 from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, Transport
 
@@ -160,12 +161,8 @@ class Writer:
             self._committer.commit([Pending(source.path, marker, array("I"))])
 
     def _inline(self, source: Source, file: RawIOBase) -> Pending:
-        data = read_all(file, self._settings.inline_bytes + 1)
-        source.check_unchanged(file, len(data))
-        self._progress.add(len(data))
-        noted = self._noted()
-        noted.update(data)
-        manifest = Manifest(len(data), blake3(data).digest(), md5=noted.md5, sha256=noted.sha256, inline=data)
+        manifest = inline_manifest(source, file, self._noted(), self._settings.inline_bytes)
+        self._progress.add(manifest.size)
         return Pending(source.path, manifest, array("I"))
 
     def _noted(self) -> Noted:

@@ -41,6 +41,18 @@ class RetryPolicy:
     ) -> T:
         """Call `attempt` until it succeeds, fails for good, or the policy gives up; stop at once when cancelled."""
         started = time.monotonic()
+        cancel.check()
+        try:
+            return attempt()  # almost always all there is to do: what follows takes longer than some requests
+        except TransportError as error:
+            if not error.transient:
+                raise
+            first: list[TransportError] = [error]
+
+        def next_attempt() -> T:
+            if first:
+                raise first.pop()
+            return attempt()
 
         def look_before(_: RetryCallState) -> None:
             cancel.check()
@@ -58,7 +70,7 @@ class RetryPolicy:
             before_sleep=note,
             retry_error_callback=lambda state: _give_up(state, time.monotonic() - started),
         )
-        return retrying(attempt)
+        return retrying(next_attempt)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from shardflow.errors import ShardflowError
 SCHEME = "shardflow"
 BACKENDS = ("file", "s3", "gs", "az", "memory")
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HAS_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _FOREIGN = {"file": "file", "s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "azure": "az", "abfs": "az"}
 _FIRST_SEGMENT = {"s3": "bucket", "gs": "bucket", "az": "container", "memory": "name"}
@@ -34,7 +35,7 @@ class StoreURL:
     @classmethod
     def parse(cls, text: str) -> StoreURL:
         """Read a `shardflow://` URL, or a plain local path, which is resolved and stands for its `file` URL."""
-        if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        if _CONTROL.search(text):
             raise WrongURL(f"{text!r} has control characters in it", remedy="write the URL without them")
         if not text.strip():
             raise WrongURL("an empty URL names no store", remedy="write shardflow://<backend>/<path> or a local path")
