@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from shardflow.flavor.copying import copy_bytes
+from shardflow.flavor.copying import as_memory, copy_bytes
 from shardflow.flavor.torch_types import require_values
 from shardflow.store.errors import SourceChanged
 from shardflow.store.sources import FileSource
@@ -38,6 +38,12 @@ class TensorContent:
 
     def read_into(self, offset: int, target: memoryview, /) -> None:
         copy_bytes(self.tensor, offset, target)
+
+    def view(self, offset: int, length: int) -> memoryview | None:
+        """A run of its bytes in place, if they are in the order and the memory in which they are stored."""
+        if self.tensor.device.type != "cpu" or not self.tensor.is_contiguous():
+            return None
+        return found if len(found := as_memory(self.tensor)[offset : offset + length]) == length else None
 
     def check_unchanged(self) -> None:
         if _version(self.tensor) != self.version:

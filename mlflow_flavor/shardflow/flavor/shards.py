@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from typing_extensions import Buffer
 
-from shardflow.flavor.contents import Content
+from shardflow.flavor.contents import Content, TensorContent
 from shardflow.flavor.header import in_file_order, made_header
 from shardflow.flavor.plans import Plan, Shard
 from shardflow.layout import ReadAt
@@ -51,6 +51,14 @@ class ShardSource:
         self.read_into(offset, memoryview(data))
         return bytes(data)
 
+    def view(self, offset: int, length: int) -> memoryview | None:
+        """Bytes of one tensor without a copy, where it is in memory; None for all others."""
+        index = bisect_right(self.starts, offset) - 1
+        if index < 0:
+            return None
+        content, start = self.contents[index], offset - self.starts[index]
+        return content.view(start, length) if isinstance(content, TensorContent) else None
+
     def read_into(self, offset: int, target: memoryview) -> None:
         """Fill `target` from `offset`; the file has that much."""
         begin = min(len(target), max(0, len(self.header) - offset))
@@ -63,17 +71,22 @@ class ShardSource:
             begin = end
 
 
-def shard_sources(plan: Plan, contents: Mapping[str, Content], directory: str = "") -> Iterator[ShardSource]:
-    """The files of a plan, below a directory of the store."""
+def shard_sources(
+    plan: Plan, contents: Mapping[str, Content], directory: str = "", metadata: Mapping[str, str] = METADATA
+) -> Iterator[ShardSource]:
+    """The files of a plan, below a directory of the store; `metadata` are texts that each of them has."""
     for shard in plan.shards:
-        yield _source(shard, plan.aliases, contents, f"{directory}/{shard.file}" if directory else shard.file)
+        path = f"{directory}/{shard.file}" if directory else shard.file
+        yield _source(shard, plan.aliases, contents, path, metadata)
 
 
-def _source(shard: Shard, aliases: Mapping[str, str], contents: Mapping[str, Content], path: str) -> ShardSource:
+def _source(
+    shard: Shard, aliases: Mapping[str, str], contents: Mapping[str, Content], path: str, metadata: Mapping[str, str]
+) -> ShardSource:
     tensors = in_file_order(shard.tensors)
     names = {tensor.name for tensor in tensors}
     tied = {alias: kept for alias, kept in aliases.items() if kept in names}
-    header = made_header(tensors, METADATA | tied)
+    header = made_header(tensors, {**metadata, **tied})
     starts, end = [], len(header)
     for tensor in tensors:
         starts.append(end)

@@ -1,0 +1,90 @@
+"""Checkpoints of several processes, loaded by other numbers of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from flavor.conftest import SMALL
+from flavor.dcp.ranks import die_while_writing, load_everything, load_step, on_ranks, save_everything
+from shardflow.flavor.checkpointing.errors import CheckpointDamaged
+from shardflow.flavor.checkpointing.files import below
+from shardflow.flavor.dcp import Reader
+from shardflow.flavor.dcp.errors import CheckpointMissing
+from shardflow.flavor.dcp.places import read_checkpoint
+from shardflow.store.store import Store
+
+pytestmark = pytest.mark.slow
+
+Saved = tuple[Store, str]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """What four ranks saved."""
+    desk = tmp_path_factory.mktemp("ranks").resolve()
+    store = Store.init(str(desk / "store"), SMALL)
+    root = f"{store.url}/run"
+    on_ranks(4, save_everything, desk, root)
+    return store, root
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """This process as the only rank."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+        yield
+        dist.destroy_process_group()
+
+
+def test_two_ranks_load_what_four_saved(saved: Saved, tmp_path: Path) -> None:
+    on_ranks(2, load_everything, tmp_path, saved[1])
+
+
+def test_one_rank_loads_what_four_saved(saved: Saved, alone: None) -> None:
+    load_everything(0, saved[1])
+
+
+def test_each_rank_wrote_a_file_of_its_own_and_what_all_have_is_there_once(saved: Saved) -> None:
+    store, _ = saved
+    names = {path.rpartition("/")[2] for path in below(store, "run/layouts")}
+    assert names == {"dcp.json", *(f"rank-0000{rank}.safetensors" for rank in range(4))}
+    checkpoint = read_checkpoint(store, "run/layouts")
+    chunks = {name: [chunk.sizes for chunk in tensor.chunks] for name, tensor in checkpoint.tensors.items()}
+    assert chunks["rows"] == [(15, 14)] * 4
+    assert chunks["columns"] == [(60, 4), (60, 4), (60, 4), (60, 2)]
+    assert chunks["alike"] == chunks["plain"] == [(60, 14)]
+    size = sum(file.size for file in checkpoint.files)
+    assert size < 4 * 60 * 14 * 4 + 4 * 1024  # and the headers
+
+
+def test_a_step_is_coded_against_the_one_before(saved: Saved) -> None:
+    store, _ = saved
+    codecs = [store.stat(f"run/step-{step}").codecs for step in (1, 2)]
+    assert "delta" not in codecs[0]
+    assert codecs[1].get("delta", 0) > 0
+
+
+def test_a_rank_that_is_killed_while_it_writes_leaves_the_last_checkpoint_whole(tmp_path: Path, alone: None) -> None:
+    store = Store.init(str(tmp_path.resolve() / "store"), SMALL)
+    # Who notices first is the parent, or the other rank.
+    with pytest.raises((mp.ProcessExitedException, mp.ProcessRaisedException), match=r"SIGKILL|Connection closed"):
+        on_ranks(2, die_while_writing, tmp_path, f"{store.url}/run")
+    load_step(f"{store.url}/run/step-1", 1)
+    with pytest.raises(CheckpointMissing, match=r"step-2 is no checkpoint, or was not finished"):
+        Reader(f"{store.url}/run/step-2").read_metadata()
+
+
+def test_the_file_of_a_rank_that_is_gone_is_named_with_the_tensor(saved: Saved, alone: None) -> None:
+    store, root = saved
+    store.rm("run/step-1/rank-00002.safetensors")
+    with pytest.raises(BaseException, match=r"has lost rank-00002.safetensors, which has [a-z.]+\S*") as caught:
+        load_step(f"{root}/step-1", 1)
+    assert any(isinstance(error, CheckpointDamaged) for error, _ in caught.value.failures.values())
