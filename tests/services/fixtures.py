@@ -2,6 +2,9 @@
 
     moto, gcs                come with pip, always there
     ceph, azure              from Debian and npm; `make services` installs them
+    postgres, mariadb        the same, databases
+    browser                  Chromium, a new one for every test; installed as they are
+    token                    a key in hardware that SoftHSM plays; installed as they are
     object_store             each of the four in turn
     fault_proxy(service)     (the same service seen through a fault proxy, the proxy)
     fresh_url(service)       a function: the URL of an empty place in it
@@ -16,22 +19,37 @@ import os
 import secrets
 import shutil
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
 
 from faults.proxy import FaultProxy
-from services import azurite, ceph_rgw, moto_s3
+from services import azurite, ceph_rgw, chromium, moto_s3, softhsm
+from services import mariadb as mariadb_server
+from services import postgres as postgresql
+from services.chromium import Browser
+from services.mariadb import MariaDb
+from services.mlflow_server import MlflowServer
+from services.postgres import Postgres
 from services.process import tail
 from services.service import ServerFailed, Service
+from services.softhsm import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
     from types import ModuleType
 
-INSTALLED_APART: dict[str, ModuleType] = {"ceph": ceph_rgw, "azure": azurite}
-"""By fixture: the modules that say whether their server is installed, and run it."""
+INSTALLED_APART: dict[str, ModuleType] = {
+    "ceph": ceph_rgw,
+    "azure": azurite,
+    "postgres": postgresql,
+    "mariadb": mariadb_server,
+    "chromium": chromium,
+    "softhsm": softhsm,
+}
+"""The modules that say whether their server is installed, and run it."""
+
+BY_FIXTURE = {name: name for name in INSTALLED_APART} | {"browser": "chromium", "token": "softhsm"}
 
 DID_NOT_RUN = pytest.StashKey[dict[str, str]]()
 
@@ -69,13 +87,37 @@ def gcs(moto: Service) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def ceph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A real object store: Ceph's S3 gateway, with authentication, on a cluster of one."""
-    yield from _while_it_runs(request.config, "ceph", tmp_path_factory.mktemp("ceph"))
+    yield from _while_it_runs(request.config, "ceph", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def azure(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Azure Blob Storage as Microsoft's Azurite plays it."""
-    yield from _while_it_runs(request.config, "azure", tmp_path_factory.mktemp("azure"))
+    yield from _while_it_runs(request.config, "azure", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """PostgreSQL on loopback; `url` is a database that all tests share, `new_database()` makes one for a test."""
+    yield from _while_it_runs(request.config, "postgres", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def mariadb(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDb]:
+    """MariaDB on loopback; `new_database()` makes a database for a test."""
+    yield from _while_it_runs(request.config, "mariadb", tmp_path_factory)
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium without a window and with an empty profile."""
+    yield from _while_it_runs(request.config, "chromium", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def token(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
+    """A key that can be used and not read."""
+    yield from _while_it_runs(request.config, "softhsm", tmp_path_factory)
 
 
 @pytest.fixture(
@@ -113,7 +155,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests that use a server by its fixture, so that `-m "not service"` knows them all."""
     for item in items:
         marked = {name for marker in item.iter_markers("service") for name in marker.args}
-        for name in INSTALLED_APART.keys() & set(getattr(item, "fixturenames", ())) - marked:
+        wanted = {BY_FIXTURE[name] for name in BY_FIXTURE.keys() & set(getattr(item, "fixturenames", ()))}
+        for name in wanted - marked:
             item.add_marker(pytest.mark.service(name))
 
 
@@ -128,8 +171,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.when == "call" and report.failed:
         for service in getattr(item, "funcargs", {}).values():
-            if isinstance(service, Service):
+            if isinstance(service, (Service, MlflowServer, Postgres, MariaDb)):
                 report.sections.append((f"end of {service.log}", tail(service.log)))
+            elif isinstance(service, Browser):
+                report.sections.append(("the page", f"{service.driver.current_url}: {service.screenshot('failed')}"))
     return report
 
 
@@ -141,8 +186,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(f"Did not run: {name} ({reason})")
 
 
-def _while_it_runs(config: pytest.Config, name: str, home: Path) -> Iterator[Service]:
+def _while_it_runs(config: pytest.Config, name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     _need_installed(config, name)
+    home = tmp_path_factory.mktemp(name)
     with ExitStack() as server:
         server.callback(shutil.rmtree, home / "data", ignore_errors=True)  # the logs beside it stay
         try:

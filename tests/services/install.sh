@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the servers that tests use and pip does not bring: Ceph with its S3 gateway from Debian's packages, Azurite
-# from npm into .services/ below the project. What is there already stays as it is.
+# Installs the servers that tests use and pip does not bring: Ceph with its S3 gateway, PostgreSQL, MariaDB, Chromium and
+# SoftHSM from Debian's packages, Azurite from npm into .services/ below the project. What is there already stays.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -32,6 +32,18 @@ fi
 if lacks node npm; then
   packages+=(nodejs npm)
 fi
+if lacks chromium chromedriver; then
+  packages+=(chromium chromium-driver fonts-dejavu-core)
+fi
+if lacks initdb && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+  packages+=(postgresql)  # its own cluster, which it may start, is none of ours: tests make theirs on other ports
+fi
+if lacks softhsm2-util; then
+  packages+=(softhsm2)
+fi
+if lacks mariadb-install-db my_print_defaults; then
+  packages+=(mariadb-server-core mariadb-client-core)
+fi
 if [ "${#packages[@]}" -gt 0 ]; then
   if lacks apt-get; then
     echo "no apt-get here: install ${packages[*]} with this system's own means" >&2
@@ -46,4 +58,7 @@ if [ ! -x .services/node_modules/.bin/azurite-blob ]; then
 fi
 
 radosgw --version
+chromium --version
+echo "softhsm2 $(softhsm2-util --version)"
+PATH="$PATH:$(compgen -G '/usr/lib/postgresql/*/bin' | tail -n 1)" postgres --version
 echo "azurite $(.services/node_modules/.bin/azurite-blob --version)"

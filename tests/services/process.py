@@ -60,14 +60,28 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 class ServerProcess:
-    """One server in the foreground of its own process; it goes when the test run goes, even by `kill -9`."""
+    """One server in the foreground of its own process; it goes when the test run goes, even by `kill -9`.
 
-    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    `orphaned` is the signal it gets then: SIGKILL, unless it has children of its own to end. `user` is for root alone,
+    who may start a server as somebody else.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        log: Path,
+        env: Mapping[str, str],
+        *,
+        stopped_by: signal.Signals = signal.SIGTERM,
+        orphaned: signal.Signals = signal.SIGKILL,
+        user: str | None = None,
+    ) -> None:
         self.log = log
         self._name = argv[0].rpartition("/")[2]
+        self._stopped_by = stopped_by
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [*_dies_with_its_parent(), *argv],
+                [*_starter(orphaned, user), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -86,12 +100,12 @@ class ServerProcess:
             time.sleep(0.05)
 
     def stop(self, patience: float = 10.0) -> None:
-        """Asks the process to end; kills it after `patience` seconds."""
-        self._process.send_signal(signal.SIGTERM)
+        """Asks the process to end; kills it and its children after `patience` seconds."""
+        self._process.send_signal(self._stopped_by)
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def __enter__(self) -> Self:
@@ -101,6 +115,13 @@ class ServerProcess:
         self.stop()
 
 
-def _dies_with_its_parent() -> list[str]:
-    setpriv = shutil.which("setpriv")  # part of util-linux; elsewhere a killed test run leaves its servers behind
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+def as_user(user: str | None) -> list[str]:
+    """What stands before a command that root runs as somebody else."""
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
+
+
+def _starter(orphaned: signal.Signals, user: str | None) -> list[str]:
+    if not shutil.which("setpriv"):  # part of util-linux; elsewhere a killed test run leaves its servers behind
+        return []
+    dies_with_its_parent = ["--pdeathsig", orphaned.name.removeprefix("SIG")]
+    return [*(as_user(user) or ["setpriv"]), *dies_with_its_parent]

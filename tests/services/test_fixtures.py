@@ -17,6 +17,7 @@ import pytest
 def test_by_fixture(ceph): pass
 @pytest.mark.service("ceph")
 def test_by_marker(): pass
+def test_by_a_fixture_of_another_name(browser): pass
 def test_of_neither(): pass
 """
 
@@ -34,19 +35,20 @@ def run_suite(home: Path, *arguments: str, **environment: str) -> subprocess.Com
 def test_a_missing_server_is_skipped_and_listed_at_the_end(tmp_path: Path) -> None:
     done = run_suite(tmp_path)
     assert done.returncode == 0
-    assert "1 passed, 2 skipped" in done.stdout
+    assert "1 passed, 3 skipped" in done.stdout
     assert "Did not run: ceph (not installed; 'make services' installs it)" in done.stdout
+    assert "Did not run: chromium (not installed (chromium, chromedriver); 'make services' installs it)" in done.stdout
 
 
 @pytest.mark.parametrize("variable", ["CI", "SHARDFLOW_REQUIRE_SERVICES"])
 def test_a_missing_server_fails_where_all_must_run(tmp_path: Path, variable: str) -> None:
     done = run_suite(tmp_path, **{variable: "true"})
     assert done.returncode == 1
-    assert "1 passed, 2 errors" in done.stdout
+    assert "1 passed, 3 errors" in done.stdout
     assert "ceph: not installed" in done.stdout
 
 
 def test_tests_with_servers_can_be_left_out_as_one(tmp_path: Path) -> None:
     done = run_suite(tmp_path, "-m", "not service")
-    assert "1 passed, 2 deselected" in done.stdout
+    assert "1 passed, 3 deselected" in done.stdout
     assert "Did not run" not in done.stdout
