@@ -245,3 +245,22 @@ def test_no_command_at_all_shows_the_help_and_fails(shardflow: Command) -> None:
     outcome = shardflow()
     assert (outcome.code, outcome.out) == (2, "")
     assert "Usage: shardflow" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("command", "lacking"),
+    [
+        (["history", "llama"], "mlflow"),
+        (["promote", "llama/1", "staging"], "mlflow"),
+        (["publish", "weights", "--name", "llama"], "mlflow"),
+        (["sign", "llama/1"], "model_signing"),
+    ],
+)
+def test_a_command_about_registered_models_says_what_to_install(
+    tmp_path: Path, process: Command, command: list[str], lacking: str
+) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / f"{lacking}.py").write_text(f"raise ModuleNotFoundError('none', name='{lacking}')")
+    outcome = process(*command, PYTHONPATH=str(tmp_path / "bare"))
+    assert outcome.code == 1
+    assert the_line(outcome).endswith(f"needs {lacking}, which is not installed; pip install 'shardflow[registry]'")

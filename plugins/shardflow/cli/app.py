@@ -19,7 +19,11 @@ from shardflow.cli.run import Run
 SECTIONS = {
     "Files": ("init", "put", "get", "ls", "stat", "rm"),
     "Versions": ("diff", "delta"),
-    "Care of a store": ("stats", "fsck", "gc", "repack", "rebuild", "doctor"),
+    "Models": ("reshard", "migrate", "convert"),
+    "DVC": ("dvc",),
+    "Registered models": ("publish", "promote", "history", "audit", "deploy", "lineage", "compare", "prune"),
+    "Evidence": ("policy", "sign", "verify", "approve"),
+    "Care of a store": ("stats", "fsck", "gc", "repack", "rebuild", "doctor", "bench"),
 }
 COMPLETE_VARIABLE = "_SHARDFLOW_COMPLETE"
 

@@ -21,6 +21,9 @@ USAGE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
+OF_THE_REGISTRY = {"OpenSSL", "cryptography", "mlflow", "model_signing", "sqlalchemy", "yaml"}
+"""What commands about registered models import, at many places."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -52,6 +55,8 @@ def _told(error: BaseException) -> tuple[int, str, str]:
             return _code_of(error), error.message, error.remedy
         case OSError():
             return FAILED, _of_the_system(error), "free some space" if error.errno == errno.ENOSPC else ""
+        case ModuleNotFoundError() if (error.name or "").partition(".")[0] in OF_THE_REGISTRY:
+            return FAILED, f"this command needs {error.name}, which is not installed", "pip install 'shardflow[registry]'"
         case MemoryError():
             return FAILED, "out of memory", "set SHARDFLOW_MEMORY_BYTES to less"
         case KeyboardInterrupt():

@@ -1,0 +1,89 @@
+"""`shardflow prune`: remove registered versions that a retention policy does not keep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import click
+
+from shardflow.cli.run import Run, json_option, quiet_option
+from shardflow.cli.text import columns
+from shardflow.cli.units import count, moment, size
+
+if TYPE_CHECKING:
+    from shardflow.registry.pruning import Plan, Removed
+
+
+@click.command("prune", short_help="Remove registered versions that nobody needs any more.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--keep-last", type=click.IntRange(0), default=10, show_default=True, help="Newest versions of each model."
+)
+@click.option(
+    "--deployed-days", type=click.FloatRange(0), default=90.0, show_default=True, help="Keep what ran anywhere in them."
+)
+@click.option("--delete", is_flag=True, help="Really remove them.")
+@click.option("--gc", "collect", is_flag=True, help="Then run 'shardflow gc' on their stores.")
+@json_option
+@quiet_option
+@click.pass_obj
+def command(
+    run: Run, models: tuple[str, ...], keep_last: int, deployed_days: float, delete: bool, collect: bool
+) -> None:
+    """Show which versions of the models named (patterns such as 'llama-*' may be used) can go, and with --delete remove
+    them: the version, its logged model, and the names of its files. Kept are the newest, all in testing, staging or
+    production, what runs somewhere or did not long ago, and every version that one of these was made from.
+
+    Bytes are freed by 'shardflow gc' as far as no other version needs them; --gc begins that.
+
+    \b
+    Examples:
+      shardflow prune 'llama-*' --keep-last 5
+      shardflow prune llama bert --delete --gc
+    """
+    from shardflow.cli.registry import client
+    from shardflow.registry.pruning import Retention, all_versions, deployed, planned, remove
+
+    if collect and not delete:
+        raise click.UsageError("--gc frees what --delete removed: name both")
+    retention = Retention(last=keep_last, deployed_days=deployed_days)
+    with client() as mlflow:
+        versions, history = all_versions(mlflow), deployed(mlflow)
+        plan = planned(
+            versions, retention, time.time(), lambda name: any(fnmatchcase(name, each) for each in models), history
+        )
+        removed = remove(plan, mlflow) if delete else None
+    run.give(_document(plan, removed), _lines(plan, removed))
+    for url in sorted(removed.stores) if removed and collect else ():
+        _collect(run, url)
+    if removed and removed.refused:
+        raise click.exceptions.Exit(1)
+
+
+def _document(plan: Plan, removed: Removed | None) -> dict[str, object]:
+    kept = [{"version": each.version.name, "reason": each.reason} for each in plan.kept]
+    going = [each.name for each in plan.going]
+    return {"dry_run": removed is None, "going": going, "kept": kept, **(removed.as_dict() if removed else {})}
+
+
+def _lines(plan: Plan, removed: Removed | None) -> Iterator[str]:
+    if removed is None:
+        yield f"{count(len(plan.going), 'version')} can go, {len(plan.kept):,} stay"
+        yield from columns([(f"  {each.title}", str(each.status), moment(each.created)) for each in plan.going], "<<<")
+        yield from (f"  {each.version.title} stays: {each.reason}" for each in plan.kept)
+        if plan.going:
+            yield "nothing was removed: add --delete for that"
+        return
+    yield f"removed {count(len(removed.versions), 'version')} with {size(removed.size)} of files"
+    yield from (f"  {name} stays: {reason}" for name, reason in removed.refused)
+    yield from (f"  shardflow gc {url} frees what nothing else needs" for url in sorted(removed.stores))
+
+
+def _collect(run: Run, url: str) -> None:
+    from shardflow.cli.commands.gc import command as gc
+
+    with gc.make_context("gc", [url, *(["-q"] if run.quiet or run.json else [])], obj=run) as ctx:
+        gc.invoke(ctx)

@@ -1,0 +1,90 @@
+"""What a client asks of a registry beyond MLflow's calls, of a server or a database alike: trail and deployments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from shardflow.errors import ShardflowError
+from shardflow.registry.audit import Entry, Head
+from shardflow.registry.deployments import Deployment, Outcome
+from shardflow.registry.history_search import ROW_TAG, Question
+
+PAGE = 1000
+
+
+class NotARegistry(ShardflowError):
+    """A server or a database without this package's store."""
+
+
+class NotShownAll(ShardflowError):
+    """A history of which somebody may read only a part."""
+
+
+def trail_of(client: Any, model: str | None = None, version: int | None = None, *, after: int = 0) -> Iterator[Entry]:
+    """The rows of the trail about everything, a model, or a version."""
+    for row in _rows(client, Question("history", model, version), str(after) if after else None):
+        yield Entry(**row)
+
+
+def whole_trail_of(client: Any) -> tuple[list[Entry], Head]:
+    """Every row and the end of the trail, as of one moment, although others may be adding to it."""
+    rows = list(trail_of(client))
+    head = head_told(client)
+    while head and head.seq > (rows[-1].seq if rows else 0):
+        more = list(trail_of(client, after=rows[-1].seq if rows else 0))
+        if not more:  # there are none: the last rows were removed
+            break
+        rows, head = rows + more, head_told(client)
+    there = next((int(row["rows"]) for row in _rows(client, Question("count"))), None)
+    if head is None or there is None or len(rows) < min(there, head.seq):
+        raise NotShownAll(
+            "the server does not show you the whole of its history",
+            remedy="sign in as somebody who may read every model",
+        )
+    return rows, head
+
+
+def deployments_of(client: Any, model: str | None = None, version: int | None = None) -> list[Deployment]:
+    found = _rows(client, Question("deployments", model, version))
+    return [Deployment(**{**_without(row, "seq"), "outcome": Outcome(row["outcome"])}) for row in found]
+
+
+def head_told(client: Any) -> Head | None:
+    """The end of the trail as the registry keeps it; None for somebody who may not see all of it."""
+    row = next(iter(_rows(client, Question("head"))), None)
+    return Head(row["seq"], row["hash"]) if row else None
+
+
+def stages_now(client: Any) -> dict[tuple[str, int], str]:
+    """Every version and its stage."""
+    return {(one.name, int(one.version)): one.current_stage for one in _pages(client, "")}
+
+
+def _rows(client: Any, question: Question, token: str | None = None) -> Iterator[dict[str, Any]]:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  # takes a second
+
+    try:
+        for found in _pages(client, question.as_filter(), token):
+            yield json.loads(found.tags[ROW_TAG])
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        raise NotARegistry(
+            "the registry keeps no history: it is MLflow's own",
+            remedy="start the server with --registry-store-uri shardflow-..., or set MLFLOW_REGISTRY_URI so",
+        ) from error
+
+
+def _pages(client: Any, wanted: str, token: str | None = None) -> Iterator[Any]:
+    while True:
+        page = client.search_model_versions(wanted, max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != name}

@@ -1,0 +1,188 @@
+"""The files of a model with their digests, and one digest for all of them: what evidence is about.
+
+In a store the digests are there, and nothing is read. The digest of all is the SHA-256 of lines such as `b3sum` prints,
+one a file, in the order of their names; so anybody who has the files can compute it.
+
+That digest of a file is what its writer said, and no reader checks it. What every reader checks are the names of the
+chunks that a file consists of. So evidence about files in a store is about those as well: whoever may write there
+cannot put other data below a digest that was signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import numpy as np
+from blake3 import blake3
+
+from shardflow.errors import ShardflowError
+from shardflow.store.care.noting import digests, note_sha256
+from shardflow.store.errors import PathMissing, StoreMissing
+from shardflow.store.manifest import Manifest
+from shardflow.store.store import Store
+from shardflow.transport.url import SCHEME
+
+SIGNATURE_FILE = "model.sig"
+PAGE_FILE = "lineage.html"
+BESIDE = frozenset({SIGNATURE_FILE, PAGE_FILE, "registered_model_meta"})
+"""Files that come to a model after it was logged, and are no part of what evidence is about."""
+
+
+class FilesMissing(ShardflowError):
+    """A place where the files of a model should be, and are not."""
+
+
+class DigestWrong(ShardflowError):
+    """A digest that a writer noted, and that is not the one of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model."""
+
+    size: int
+    blake3: str
+    sha256: str | None = None  # if it is known without reading the file
+    chunks: str | None = None
+    """The BLAKE3 of the names of its chunks, in their order; None for what was read here to compute its digests."""
+
+
+Files = Mapping[str, ModelFile]
+Reading = Callable[[int], None]
+"""Told how many bytes were read, again and again."""
+
+
+def files_of(location: str) -> dict[str, ModelFile]:
+    """The files of a model by their paths."""
+    location = behind_server(location)
+    if location.startswith(f"{SCHEME}:"):
+        found = dict(_in_store(location))
+    else:
+        with on_disk(location) as directory:
+            found = dict(_below(directory))
+    if not found:
+        raise FilesMissing(f"there are no files at {location}", remedy="name a model that was logged to the end")
+    return {path: found[path] for path in sorted(found) if path not in BESIDE}
+
+
+def digest_of(files: Files) -> str:
+    """One digest for all files of a model."""
+    listing = "".join(f"{files[path].blake3}  {path}\n" for path in sorted(files))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def held_digest(files: Files) -> str:
+    """One digest for what a store holds for these files; without a store, the same as `digest_of`."""
+    listing = "".join(f"{files[path].chunks or files[path].blake3}  {path}\n" for path in sorted(files))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def with_sha256(location: str, files: Files, reading: Reading = lambda _: None) -> Files:
+    """The files, each with its SHA-256; what nobody noted when it was stored is read now, and noted."""
+    if all(file.sha256 for file in files.values()):
+        return files
+    store, root = Store.find(behind_server(location))
+    found = dict(files)
+    for path, file in files.items():
+        if file.sha256 is None:
+            found[path] = replace(file, sha256=note_sha256(store, joined(root, path), reading).hex())
+    return found
+
+
+def read_through(location: str, files: Files, reading: Reading = lambda _: None) -> Files:
+    """The files with the digests of their data, all of which is read; DigestWrong if a store says otherwise."""
+    if not any(file.chunks for file in files.values()):
+        return files  # they were read to be told
+    store, root = Store.find(behind_server(location))
+    return {path: _read_through(store, joined(root, path), file, reading) for path, file in files.items()}
+
+
+def _read_through(store: Store, path: str, file: ModelFile, reading: Reading) -> ModelFile:
+    if file.chunks is None:
+        return file
+    with store.open(path) as opened:
+        fast, sha256 = digests(opened, reading)
+    if fast.hex() != file.blake3 or (file.sha256 and sha256.hex() != file.sha256):
+        raise DigestWrong(f"{path} is not what its digest in the store says", remedy="find out who stored it")
+    return replace(file, sha256=sha256.hex())
+
+
+def joined(root: str, name: str) -> str:
+    return f"{root}/{name}" if root else name
+
+
+@contextmanager
+def on_disk(location: str) -> Iterator[Path]:
+    """The directory that a location names, or a copy that MLflow fetches for as long as it is needed."""
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415  # loaded with MLflow as a plugin
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    directory = local_directory(location)
+    if directory is not None:
+        yield directory
+        return
+    with TemporaryDirectory(prefix="shardflow-") as copy:
+        try:
+            fetched = download_artifacts(artifact_uri=location, dst_path=copy)
+        except (MlflowException, OSError) as error:
+            raise FilesMissing(f"{location} cannot be fetched: {error}", remedy="check that it is there") from None
+        yield Path(fetched)
+
+
+def local_directory(location: str) -> Path | None:
+    """The directory that a path or a file URI names."""
+    parts = urlsplit(location)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
+        return Path(url2pathname(parts.path))
+    return Path(location) if not parts.scheme else None
+
+
+def behind_server(location: str) -> str:
+    """Inside of a server that hands artifacts on: where they really are."""
+    destination = os.environ.get("_MLFLOW_SERVER_ARTIFACT_DESTINATION")
+    if destination and location.startswith("mlflow-artifacts:"):
+        return f"{destination.rstrip('/')}/{urlsplit(location).path.lstrip('/')}"
+    return location
+
+
+def _in_store(location: str) -> Iterator[tuple[str, ModelFile]]:
+    try:
+        store, root = Store.find(location)
+        if store.kind(root) == "file":
+            return
+    except (PathMissing, StoreMissing):
+        return
+    skipped = len(root) + 1 if root else 0
+    for path, manifest in store.manifests(root):
+        if manifest.kind == "file":
+            yield path[skipped:], _held(manifest)
+
+
+def _held(manifest: Manifest) -> ModelFile:
+    """A file in a store; of a small one the content is here."""
+    if manifest.inline is not None:
+        sha256 = hashlib.sha256(manifest.inline).hexdigest()
+        return ModelFile(len(manifest.inline), blake3(manifest.inline).hexdigest(), sha256)
+    names = manifest.table.chunk[manifest.sequence.astype(np.int64)]
+    noted = manifest.sha256.hex() if manifest.sha256 else None
+    return ModelFile(manifest.size, manifest.digest.hex(), noted, blake3(names.tobytes()).hexdigest())
+
+
+def _below(directory: Path) -> Iterator[tuple[str, ModelFile]]:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            yield path.relative_to(directory).as_posix(), _hashed(path)
+
+
+def _hashed(path: Path) -> ModelFile:
+    fast = blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+    with path.open("rb") as file:
+        return ModelFile(path.stat().st_size, fast, hashlib.file_digest(file, "sha256").hexdigest())

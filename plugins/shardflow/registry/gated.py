@@ -1,0 +1,124 @@
+"""The ground of the registry's store: acts that are noted, moves that are judged, refusals that leave a trace."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+from shardflow.registry.actors import current_actor
+from shardflow.registry.acts import Act, Acts, Sessions
+from shardflow.registry.audit import Event
+from shardflow.registry.database import plain_uri, prepared
+from shardflow.registry.gate import Gate
+from shardflow.registry.gathering import gate_for, tracking_for
+from shardflow.registry.promoting import Wanted, carried_out, hearings, now, planned
+from shardflow.registry.prompts import is_prompt
+from shardflow.registry.refusals import Refused, noting
+from shardflow.registry.terms import Status
+
+_logger = logging.getLogger("mlflow.shardflow")  # one that MLflow's own set-up shows
+
+T = TypeVar("T")
+
+LONGEST_NUMBER = 9
+
+
+class GatedStore(SqlAlchemyStore):
+    """MLflow's store in a database, and beside it the registry's tables, policy and trail."""
+
+    ManagedSessionMaker: Sessions
+
+    def __init__(
+        self, store_uri: str | None = None, tracking_uri: str | None = None, *, gate: Gate[Any] | None = None
+    ) -> None:
+        super().__init__(plain_uri(store_uri or ""))
+        prepared(self.engine)
+        self._acts = Acts(self.ManagedSessionMaker)
+        self.ManagedSessionMaker = self._acts.session
+        self._tracking = lambda: tracking_for(tracking_uri)
+        self._gate = gate or gate_for(self.engine, self.db_uri, tracking_uri)
+
+    def _moved(
+        self,
+        name: str,
+        version: int | str,
+        after: Status,
+        via: str,
+        answer: Callable[[], T],
+        *,
+        untouched: Callable[[], T] | None = None,
+        reason: str | None = None,
+        archive_others: bool = False,
+    ) -> T:
+        """Carry out a move and give MLflow's answer. While evidence is gathered nobody else has to wait.
+
+        What is none of a model that is there is `untouched`, if that differs from the answer.
+        """
+        number = number_of(version)
+        if number is None:
+            return (untouched or answer)()
+        wanted, at = Wanted(name, number, after, current_actor(), via, reason, archive_others), now()
+        with self._act() as act:
+            plan = planned(act.db, wanted, at)
+            if plan is None:
+                return (untouched or answer)()
+            if not self._gate.wants_facts(plan.moves):
+                act.note(*carried_out(act.db, wanted, plan, hearings(self._gate, plan)))
+                return answer()
+            act.nothing_done()
+        heard = hearings(self._gate, plan)
+        with self._act() as act:
+            again = planned(act.db, wanted, at)
+            if again and again.moves != plan.moves:  # somebody was faster, and what was gathered is of the past
+                heard = hearings(self._gate, again)
+            if again:
+                act.note(*carried_out(act.db, wanted, again, heard))
+            return answer()
+
+    @contextmanager
+    def _act(self) -> Iterator[Act]:
+        with self._refusals_noted(), self._acts.act() as act:
+            yield act
+
+    @contextmanager
+    def _refusals_noted(self) -> Iterator[None]:
+        """What is refused comes into the trail, in a transaction of its own: that of the act is gone."""
+        try:
+            yield
+        except Refused as refused:
+            try:
+                with self._acts.act() as act:
+                    act.note(noting(refused, current_actor(), now()))
+            except MlflowException as error:
+                _logger.warning("A refusal could not be noted: %s", error.message)
+            raise
+
+    def _note(
+        self,
+        act: Act,
+        action: str,
+        model: str,
+        version: int | None = None,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> None:
+        act.note(Event(action, model, current_actor(), now(), version, before, after))
+
+    def _is_prompt(self, name: str) -> bool:
+        with self.ManagedSessionMaker() as session:
+            return is_prompt(session, name)
+
+
+def number_of(version: int | str) -> int | None:
+    """A version as a number; None if it is none, which MLflow then says itself."""
+    if not str(version).isdecimal():
+        return None
+    if len(str(version)) > LONGEST_NUMBER:  # no column of a database takes it
+        raise MlflowException(f"No model has a version {str(version)[:20]}...", RESOURCE_DOES_NOT_EXIST)
+    return int(version)

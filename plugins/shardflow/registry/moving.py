@@ -1,0 +1,208 @@
+"""Moves versions between statuses inside an act: reads who stands where, and writes what MLflow's pages show of it.
+
+What a status means to MLflow (stage, aliases, a tag) is written with few statements, because every move pays for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL, STAGE_PRODUCTION
+from mlflow.store.model_registry.dbmodels.models import (
+    SqlModelVersion,
+    SqlModelVersionTag,
+    SqlRegisteredModelAlias,
+)
+from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
+from sqlalchemy import Row, Update, and_, bindparam, delete, insert, or_, select, update
+
+from shardflow.registry.facts import SET_STATUS, VersionFacts, facts_of_row, put_facts, status_row
+from shardflow.registry.lifecycle import ALIASED, STAGES, status_of_stage
+from shardflow.registry.tables import VERSIONS, Database, milliseconds, seconds
+from shardflow.registry.terms import Move, Status
+
+STATUS_TAG = "shardflow.status"
+
+_VERSION = SqlModelVersion.__table__
+_TAG = SqlModelVersionTag.__table__
+_ALIAS = SqlRegisteredModelAlias.__table__
+
+# The primary keys of MLflow's tables begin with the workspace, of which a store like this one has one.
+_OURS = DEFAULT_WORKSPACE_NAME
+
+# Statements are built once: building them would cost as much as executing them.
+_ALL = (
+    select(
+        _VERSION.c.name.label("known_as"),
+        _VERSION.c.version.label("number"),
+        _VERSION.c.current_stage,
+        _VERSION.c.last_updated_time,
+        VERSIONS,
+    )
+    .select_from(
+        _VERSION.outerjoin(
+            VERSIONS, and_(VERSIONS.c.model == _VERSION.c.name, VERSIONS.c.version == _VERSION.c.version)
+        )
+    )
+    .where(
+        _VERSION.c.workspace == _OURS,
+        _VERSION.c.name == bindparam("model"),
+        _VERSION.c.current_stage != STAGE_DELETED_INTERNAL,
+    )
+    .order_by(_VERSION.c.version)
+)
+_BESIDE = _ALL.where(
+    or_(
+        _VERSION.c.version == bindparam("number"),
+        _VERSION.c.current_stage.in_([STAGES[Status.STAGING], STAGES[Status.PRODUCTION]]),
+        VERSIONS.c.status == Status.TESTING.value,
+    )
+)
+_SET_TAG = (
+    update(_TAG)
+    .where(
+        _TAG.c.workspace == _OURS,
+        _TAG.c.name == bindparam("b_name"),
+        _TAG.c.version == bindparam("b_version"),
+        _TAG.c.key == bindparam("b_key"),
+    )
+    .values(value=bindparam("b_value"))
+)
+_SET_ALIAS = (
+    update(_ALIAS)
+    .where(_ALIAS.c.workspace == _OURS, _ALIAS.c.name == bindparam("b_name"), _ALIAS.c.alias == bindparam("b_alias"))
+    .values(version=bindparam("b_version"))
+)
+_REMOVE_ALIAS = delete(_ALIAS).where(
+    _ALIAS.c.workspace == _OURS, _ALIAS.c.name == bindparam("b_name"), _ALIAS.c.alias == bindparam("b_alias")
+)
+_SET_STAGE = (
+    update(_VERSION)
+    .where(
+        _VERSION.c.workspace == _OURS,
+        _VERSION.c.name == bindparam("b_name"),
+        _VERSION.c.version == bindparam("b_version"),
+    )
+    .values(current_stage=bindparam("b_stage"), last_updated_time=bindparam("b_now"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A version of a model as MLflow and the registry have it."""
+
+    facts: VersionFacts
+    stage: str
+    kept: bool
+    """Whether its facts are in the table; those of a version from before are derived from its stage."""
+
+
+def standings(db: Database, model: str, version: int | None = None) -> list[Standing]:
+    """The versions of a model, or one of them with those that others may have to give way to or follow."""
+    if version is None:
+        rows = db.execute(_ALL, {"model": model})
+    else:
+        rows = db.execute(_BESIDE, {"model": model, "number": version})
+    return [_standing(row) for row in rows]
+
+
+def in_production(found: Sequence[Standing]) -> list[Standing]:
+    """What stands in production by its status or, set around the registry, by its stage alone."""
+    return [one for one in found if one.facts.status is Status.PRODUCTION or one.stage == STAGE_PRODUCTION]
+
+
+def place(db: Database, moves: Sequence[Move], found: Sequence[Standing]) -> None:
+    """Write that versions have come to other statuses; all moves are of one model."""
+    standing = {one.facts.version: one.facts for one in found}
+    new = {one.facts.version for one in found if not one.kept}
+    for move in moves:
+        before = standing[move.version]
+        served = before.served or move.after is Status.PRODUCTION
+        standing[move.version] = replace(before, status=move.after, entered_at=move.at, served=served)
+    _facts(db, [standing[move.version] for move in moves], new)
+    _tags(db, moves)
+    db.execute(_SET_STAGE, [_stage_of(move) for move in moves])
+    _aliases(db, moves, list(standing.values()))
+
+
+def write_tag(db: Database, model: str, version: int, key: str, value: str) -> None:
+    """Set one tag of a version, past every rule about tags."""
+    row = {"b_name": model, "b_version": version, "b_key": key, "b_value": value}
+    if not _changed(db, _SET_TAG, row):
+        db.execute(insert(_TAG).values(name=model, version=version, key=key, value=value))
+
+
+def write_alias(db: Database, model: str, alias: str, version: int) -> None:
+    """Point one alias at a version, past every rule about aliases."""
+    if not _changed(db, _SET_ALIAS, {"b_name": model, "b_alias": alias, "b_version": version}):
+        db.execute(insert(_ALIAS).values(name=model, alias=alias, version=version))
+
+
+def remove_alias(db: Database, model: str, alias: str) -> None:
+    db.execute(_REMOVE_ALIAS, {"b_name": model, "b_alias": alias})
+
+
+def alias_target(db: Database, model: str, alias: str) -> int | None:
+    where = (_ALIAS.c.workspace == _OURS, _ALIAS.c.name == model, _ALIAS.c.alias == alias)
+    return db.execute(select(_ALIAS.c.version).where(*where)).scalar()
+
+
+def version_tags(db: Database, model: str, version: int) -> dict[str, str]:
+    where = (_TAG.c.workspace == _OURS, _TAG.c.name == model, _TAG.c.version == version)
+    return {row.key: row.value for row in db.execute(select(_TAG.c.key, _TAG.c.value).where(*where))}
+
+
+def _changed(db: Database, change: Update, values: dict[str, Any] | list[dict[str, Any]]) -> int:
+    """How many rows an update has found."""
+    done: Any = db.execute(change, values)
+    return int(done.rowcount)
+
+
+def _facts(db: Database, facts: Sequence[VersionFacts], new: set[int]) -> None:
+    known = [one for one in facts if one.version not in new]
+    if known:
+        db.execute(SET_STATUS, [status_row(one) for one in known])
+    for one in facts:
+        if one.version in new:
+            put_facts(db, one, new=True)
+
+
+def _tags(db: Database, moves: Sequence[Move]) -> None:
+    rows = [{"b_name": one.model, "b_version": one.version, "b_key": STATUS_TAG, "b_value": one.after} for one in moves]
+    if _changed(db, _SET_TAG, rows) != len(rows):  # somebody took a tag away around the registry, or it was never there
+        for move in moves:
+            write_tag(db, move.model, move.version, STATUS_TAG, move.after.value)
+
+
+def _stage_of(move: Move) -> dict[str, Any]:
+    now = milliseconds(move.at)
+    return {"b_name": move.model, "b_version": move.version, "b_stage": STAGES[move.after], "b_now": now}
+
+
+def _aliases(db: Database, moves: Sequence[Move], found: Sequence[VersionFacts]) -> None:
+    """The alias of a status follows the version that came to it last; with nobody there it goes."""
+    model = moves[0].model
+    touched = {status for move in moves for status in (move.before, move.after)} & ALIASED
+    followed: dict[str, int] = {}
+    for status in sorted(touched):
+        here = [facts for facts in found if facts.status is status]
+        last = max(here, key=lambda facts: (facts.entered_at or 0.0, facts.version), default=None)
+        if last is None:
+            remove_alias(db, model, status.value)
+        else:
+            followed[status.value] = last.version
+    rows = [{"b_name": model, "b_alias": alias, "b_version": version} for alias, version in followed.items()]
+    if rows and _changed(db, _SET_ALIAS, rows) != len(rows):
+        for alias, version in followed.items():
+            write_alias(db, model, alias, version)
+
+
+def _standing(row: Row[Any]) -> Standing:
+    if row.status is not None:
+        return Standing(facts_of_row(row), row.current_stage, kept=True)
+    status = status_of_stage(row.current_stage)
+    since = None if row.last_updated_time is None else seconds(row.last_updated_time)
+    derived = VersionFacts(row.known_as, row.number, status, since, served=status is Status.PRODUCTION)
+    return Standing(derived, row.current_stage, kept=False)

@@ -1,0 +1,63 @@
+"""`shardflow prune`: says what it would do, does it when told to, and begins to free the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Command
+from registry.logged import Place, own_place
+from shardflow.registry.references import versions_of
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Place]:
+    with own_place(tmp_path) as made:
+        for number in range(3):
+            made.register("llama", made.log({"MLmodel": b"%d" % number, "w.bin": bytes([number]) * 5000}))
+        yield made
+
+
+def names(here: Place) -> list[str]:
+    return [found.name for found in versions_of("llama", here.client)]
+
+
+def test_without_delete_nothing_is_removed(here: Place, shardflow: Command) -> None:
+    done = shardflow("prune", "ll*", "--keep-last", "1")
+    assert done.code == 0
+    assert "2 versions can go, 1 stay" in done.out
+    assert "llama/3 stays: one of the last 1" in done.out
+    assert done.out.endswith("nothing was removed: add --delete for that\n")
+    assert len(names(here)) == 3
+    document = shardflow("prune", "ll*", "--keep-last", "1", "--json").document
+    assert document["dry_run"]
+    assert sorted(document["going"]) == ["llama/1", "llama/2"]
+
+
+def test_with_delete_they_go_and_gc_begins(here: Place, shardflow: Command) -> None:
+    done = shardflow("prune", "llama", "--keep-last", "1", "--delete", "--gc")
+    assert done.code == 0
+    assert "removed 2 versions" in done.out
+    assert "in use by" in done.out
+    assert names(here) == ["llama/3"]
+
+
+def test_what_the_registry_keeps_is_told_and_counts_as_a_failure(
+    here: Place, shardflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def refuse(*_: object) -> None:
+        raise MlflowException("Archive it first (it is in production)")
+
+    monkeypatch.setattr(MlflowClient, "delete_model_version", refuse)
+    done = shardflow("prune", "llama", "--keep-last", "2", "--delete")
+    assert done.code == 1
+    assert "llama/1 stays: Archive it first (it is in production)" in done.out
+
+
+def test_gc_alone_means_nothing(here: Place, shardflow: Command) -> None:
+    assert shardflow("prune", "llama", "--gc").code == 2

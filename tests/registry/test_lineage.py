@@ -1,0 +1,233 @@
+"""The lineage of versions: recorded when they are registered, asked for in one search, shown as a tree and a page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine, insert
+
+from registry.logged import Place, own_place
+from shardflow.registry.evidence_digests import files_of
+from shardflow.registry.lineage import Lineage, Link, distance, distances, lineage_of, title, tree
+from shardflow.registry.lineage_page import log_page, page
+from shardflow.registry.lineage_search import relatives
+from shardflow.registry.references import find
+from shardflow.registry.tables import METADATA, PARENTS
+
+FILES = {"MLmodel": b"flavors: {}"}
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Place]:
+    with own_place(tmp_path) as made:
+        yield made
+
+
+def parents(*names: tuple[str, int]) -> dict[str, str]:
+    import json
+
+    return {"shardflow.parents": json.dumps([{"model": model, "version": version} for model, version in names])}
+
+
+def family(here: Place) -> None:
+    """llama/1 -> llama/2 -> tuned/1, merged/1 of tuned/1 and llama/2, and a stranger."""
+    here.register("llama", here.log(FILES), {"shardflow.version": "1.0.0"})
+    here.register("llama", here.log(FILES), parents(("llama", 1)))
+    here.register("tuned", here.log(FILES), parents(("llama", 2)))
+    here.register("merged", here.log(FILES), parents(("tuned", 1), ("llama", 2)))
+    here.register("llama", here.log(FILES))
+
+
+def test_all_relatives_of_a_version_come_with_one_search(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    family(here)
+    found, asked = find("llama/2"), []
+    search = type(here.client).search_model_versions
+
+    def counted(self: Any, *arguments: Any, **named: Any) -> Any:
+        asked.append(arguments)
+        return search(self, *arguments, **named)
+
+    monkeypatch.setattr(type(here.client), "search_model_versions", counted)
+    lineage = lineage_of(found, here.client)
+    assert asked == [("shardflow.lineage = 'llama/2'",)]
+    assert distances(lineage, lineage.of, towards="parents") == {("llama", 2): 0, ("llama", 1): 1}
+    assert distances(lineage, lineage.of, towards="children") == {("llama", 2): 0, ("tuned", 1): 1, ("merged", 1): 1}
+    assert title(lineage, ("llama", 1)) == "llama/1 (1.0.0), draft"
+
+
+def test_what_is_not_related_is_not_told(here: Place) -> None:
+    family(here)
+    lineage = lineage_of(find("tuned/1"), here.client)
+    assert sorted(lineage.versions) == [("llama", 1), ("llama", 2), ("merged", 1), ("tuned", 1)]
+    # llama/2 gave rise to merged/1 directly as well, but that is no way from tuned/1
+    assert Link(("merged", 1), ("llama", 2), "base") not in [
+        link for link in lineage.links if link.parent == ("tuned", 1)
+    ]
+
+
+def parents_of(reference: str, here: Place) -> list[tuple[str, int]]:
+    return [link.parent for link in lineage_of(find(reference), here.client).links]
+
+
+def test_the_parent_that_a_logged_model_names_is_recorded_by_itself(here: Place) -> None:
+    base = here.log(FILES)
+    here.register("llama", base)
+    here.register("tuned", here.log(FILES, tags={"shardflow.parent": base.model_id}))
+    unregistered = here.log(FILES)
+    here.register("other", here.log(FILES, tags={"shardflow.parent": unregistered.model_id}))
+    here.register("lost", here.log(FILES, tags={"shardflow.parent": "m-" + "0" * 32}))
+    assert parents_of("tuned/1", here) == [("llama", 1)]
+    assert parents_of("other/1", here) == [(unregistered.model_id, 0)]
+    assert parents_of("lost/1", here) == []
+
+
+def test_a_copy_descends_from_what_it_is_a_copy_of(here: Place) -> None:
+    here.register("llama", here.log(FILES))
+    here.client.copy_model_version("models:/llama/1", "prod-llama")
+    (link,) = lineage_of(find("prod-llama/1"), here.client).links
+    assert (link.parent, link.relation) == (("llama", 1), "copy")
+
+
+def test_a_registry_without_this_package_has_the_lineage_that_tags_tell(tmp_path: Path) -> None:
+    with own_place(tmp_path, gated=False) as here:
+        family(here)
+        lineage = lineage_of(find("llama/2"), here.client)
+        assert sorted(lineage.versions) == [("llama", 1), ("llama", 2), ("merged", 1), ("tuned", 1)]
+
+
+def test_a_name_with_a_quote_is_found(here: Place) -> None:
+    here.client.create_registered_model("ada's model")
+    model = here.log(FILES)
+    here.client.create_model_version("ada's model", f"models:/{model.model_id}", model_id=model.model_id)
+    assert lineage_of(find("ada's model/1"), here.client).of == ("ada's model", 1)
+
+
+def test_a_question_about_a_version_that_is_not_there_finds_nothing(here: Place) -> None:
+    assert list(here.client.search_model_versions("shardflow.lineage = 'nothing/1'")) == []
+    with pytest.raises(MlflowException):
+        here.client.search_model_versions("shardflow.lineage = 'nothing'")
+
+
+def test_the_run_the_code_and_the_data_are_told(here: Place) -> None:
+    mlflow.set_experiment(experiment_id=here.experiment)
+    with mlflow.start_run(run_name="tuning", tags={"mlflow.source.git.commit": "abc", "mlflow.user": "ada"}) as run:
+        data = mlflow.data.from_numpy(np.zeros(3), source="https://data.example/set.npy", name="set")
+        mlflow.log_input(data, context="training")
+    here.register("llama", here.log(FILES, run_id=run.info.run_id))
+    origin = lineage_of(find("llama/1"), here.client).origin
+    assert (origin.run_name, origin.user, origin.commit) == ("tuning", "ada", "abc")
+    (dataset,) = origin.datasets
+    assert (dataset.name, dataset.source, dataset.context) == ("set", "https://data.example/set.npy", "training")
+
+
+def test_how_far_apart_two_versions_are(here: Place) -> None:
+    family(here)
+    lineage = lineage_of(find("merged/1"), here.client)
+    assert distance(lineage, ("merged", 1), ("llama", 1)) == 2
+    assert distance(lineage, ("tuned", 1), ("merged", 1)) == 1
+    assert distance(lineage, ("tuned", 1), ("stranger", 1)) is None
+
+
+def chain(length: int, before: str = "") -> Lineage:
+    links = tuple(Link(("m", number), ("m", number - 1), "base") for number in range(2, length + 1))
+    return Lineage(("m", length), {}, links)
+
+
+def test_a_tree_shows_a_version_that_is_reached_twice_in_full_once() -> None:
+    diamond = Lineage(("d", 1), {}, (
+        Link(("d", 1), ("b", 1), "base"), Link(("d", 1), ("c", 1), "merged"),
+        Link(("b", 1), ("a", 1), "base"), Link(("c", 1), ("a", 1), "base"), Link(("a", 1), ("hub/bert", 0), "base"),
+    ))  # fmt: skip
+    lines = [(line.depth, line.name[0], line.again) for line in tree(diamond, towards="parents", deepest=9)]
+    assert lines == [(1, "b", False), (2, "a", False), (3, "hub/bert", False), (1, "c", False), (2, "a", True)]
+    assert title(diamond, ("hub/bert", 0)) == "hub/bert, from elsewhere"
+
+
+def test_a_tree_of_any_depth_ends_where_it_was_asked_to_and_says_what_is_left() -> None:
+    lines = list(tree(chain(5000), towards="parents", deepest=3))
+    assert [(line.depth, line.more) for line in lines] == [(1, 0), (2, 0), (3, 4996)]
+
+
+def test_a_circle_in_the_tags_of_a_stock_registry_ends() -> None:
+    circle = Lineage(("a", 1), {}, (Link(("a", 1), ("b", 1), "base"), Link(("b", 1), ("a", 1), "base")))
+    assert distances(circle, ("a", 1), towards="parents") == {("a", 1): 0, ("b", 1): 1}
+    assert [line.again for line in tree(circle, towards="parents", deepest=9)] == [False, True]
+
+
+def test_the_edges_of_a_thousand_deep_chain_are_found_in_a_moment(tmp_path: Path) -> None:
+    from shardflow.registry.parents import edges_down, edges_up
+
+    engine = create_engine(f"sqlite:///{tmp_path}/r.db")
+    METADATA.create_all(engine)
+    row = {"child_model": "m", "parent_model": "m", "relation": "base"}
+    with engine.begin() as db:
+        db.execute(insert(PARENTS), [{**row, "child_version": n + 1, "parent_version": n} for n in range(1, 1000)])
+    with engine.connect() as db:
+        edges_up(db, "m", 2)
+        started = time.perf_counter()
+        assert len(edges_up(db, "m", 1000)) == 999
+        assert len(edges_down(db, "m", 1)) == 999
+        assert time.perf_counter() - started < 1.0  # a benchmark measures it; this is against what grows
+
+
+def test_a_chain_longer_than_one_query_takes_is_told_whole(here: Place) -> None:
+    model = here.log(FILES)
+    here.register("m", model)
+    for number in range(2, 5):
+        here.register("m", model, parents(("m", number - 1)))
+    import shardflow.registry.lineage_search as search
+
+    before, search.MOST_AT_ONCE = search.MOST_AT_ONCE, 2
+    try:
+        assert len(lineage_of(find("m/4"), here.client).versions) == 4
+    finally:
+        search.MOST_AT_ONCE = before
+    assert callable(relatives)
+
+
+class Reading(HTMLParser):
+    """Which elements a page has, and what it says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_page_shows_names_as_text_and_runs_nothing(here: Place) -> None:
+    mlflow.set_experiment(experiment_id=here.experiment)
+    evil = "<script>alert(1)</script>"
+    with mlflow.start_run(run_name=evil, tags={"mlflow.user": evil}) as run:
+        mlflow.log_input(mlflow.data.from_numpy(np.zeros(3), source=f"https://x.example/{evil}", name=evil))
+    here.register("llama", here.log(FILES, run_id=run.info.run_id), parents((evil, 0)))
+    reading = Reading()
+    reading.feed(page(lineage_of(find("llama/1"), here.client)))
+    assert reading.tags.isdisjoint({"script", "img", "iframe", "link", "object"})
+    assert reading.text.count(evil) >= 4
+
+
+def test_the_page_is_put_beside_the_model_and_is_no_part_of_it(here: Place) -> None:
+    family(here)
+    found = find("tuned/1")
+    before = files_of(found.location)
+    log_page(lineage_of(found, here.client), found.location)
+    assert files_of(found.location) == before
+    path = found.location.removeprefix(f"{here.store.url}/")
+    with here.store.open(f"{path}/lineage.html") as file:
+        text = file.read().decode()
+    assert "llama/1 (1.0.0), draft" in text
+    assert "merged/1, draft" in text

@@ -1,0 +1,98 @@
+"""The same registry in MariaDB, for `shardflow-mysql://`: there `Bert` equals `bert`, and no transaction makes tables.
+
+One database for all of it: MLflow takes a quarter of a minute to make its tables.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError
+
+from registry.opened import Registry, opened
+from registry.test_concurrency import AT_ONCE, promotions, together
+from registry.test_contract import CALLS, answer
+from shardflow.registry import tables
+from shardflow.registry.parents import edges_down, edges_up
+from shardflow.registry.tables import PARENTS
+
+if TYPE_CHECKING:
+    from services.mariadb import MariaDb
+
+STEPS = range(2, 1502)
+
+pytestmark = [pytest.mark.slow, pytest.mark.service("mariadb")]
+
+
+@pytest.fixture(scope="module")
+def registry(mariadb: MariaDb) -> Iterator[Registry]:
+    with opened(mariadb.new_database()) as made:
+        yield made
+
+
+def test_each_call_is_answered_as_mlflows_store_answers_it(
+    registry: Registry, stock_store: SqlAlchemyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true")
+    for number, call in enumerate(CALLS):
+        ours, stock = answer(call, registry.store), answer(call, stock_store)
+        both_refuse = isinstance(ours, tuple) and isinstance(stock, tuple)  # whose words depend on the database
+        assert both_refuse or ours == stock, f"call {number}"
+    assert registry.verified().flaws == ()
+
+
+def test_of_fifty_versions_promoted_at_once_one_serves(registry: Registry) -> None:
+    versions = registry.register(versions=AT_ONCE)
+    for version in versions:
+        registry.promote("llama", version, "staging")
+    assert together(promotions(registry, versions)) == [None] * AT_ONCE
+    assert Counter(registry.statuses().values()) == {"production": 1, "archived": AT_ONCE - 1}
+    assert registry.verified().flaws == ()
+
+
+def test_a_tag_in_other_letters_does_not_make_a_model_a_prompt(registry: Registry) -> None:
+    tag = RegisteredModelTag("MLFLOW.PROMPT.IS_PROMPT", "true")
+    registry.store.create_registered_model("shouted", tags=[tag])
+    registry.store.create_model_version("shouted", "file:///model")
+    with pytest.raises(MlflowException, match="Move it to staging first"):
+        registry.store.transition_model_version_stage("shouted", 1, "Production", False)
+    with pytest.raises(MlflowException, match="Register a prompt under a name of its own"):
+        registry.store.set_registered_model_tag("shouted", tag)
+
+
+def test_a_move_of_a_model_whose_name_was_typed_in_other_letters_is_one_of_that_model(registry: Registry) -> None:
+    registry.register("bert")
+    registry.store.set_model_version_tag("BERT", 1, ModelVersionTag("shardflow.status", "staging"))
+    assert registry.statuses("bert") == {1: "staging"}
+    assert registry.trail()[-1].model == "bert"
+
+
+def test_a_long_line_of_descent_is_not_cut_short(registry: Registry) -> None:
+    ends = [{"child_model": "line", "child_version": n, "parent_model": "line", "parent_version": n - 1} for n in STEPS]
+    with registry.store.engine.begin() as connection:
+        connection.execute(insert(PARENTS), [{**one, "relation": "base"} for one in ends])
+        assert len(edges_up(connection, "line", STEPS[-1])) == len(STEPS)
+        assert len(edges_down(connection, "line", 1)) == len(STEPS)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE shardflow_audit SET actor = 'eve'", "DELETE FROM shardflow_audit"])
+def test_the_database_itself_refuses_to_change_rows(registry: Registry, statement: str) -> None:
+    with registry.store.engine.connect() as connection, pytest.raises(DBAPIError, match="never changed or removed"):
+        connection.execute(text(statement))
+    assert registry.verified().flaws == ()
+
+
+def test_a_server_that_died_while_it_made_the_tables_is_followed_by_one_that_ends_it(registry: Registry) -> None:
+    with registry.store.engine.begin() as connection:
+        connection.execute(text("DELETE FROM shardflow_schema"))
+        connection.execute(text("DROP TABLE shardflow_deployments"))
+    head = registry.verified().head
+    tables.prepare(registry.store.engine)
+    assert registry.verified().head == head

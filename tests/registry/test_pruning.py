@@ -1,0 +1,163 @@
+"""What a retention policy keeps, and that what goes is gone, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.logged import Place, own_place
+from shardflow.registry.deployments import Deployment, Outcome
+from shardflow.registry.pruning import DAY, Plan, Retention, all_versions, deployed, planned, remove
+from shardflow.registry.references import Registered
+from shardflow.store.care.gc import collect
+
+NOW = 1000 * DAY
+NONE = Retention(last=0)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Place]:
+    with own_place(tmp_path) as made:
+        yield made
+
+
+def version(number: int, model: str = "llama", parents: tuple[tuple[str, int], ...] = (), **tags: Any) -> Registered:
+    given = {f"shardflow.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in tags.items()}
+    if parents:
+        given["shardflow.parents"] = json.dumps([{"model": name, "version": each} for name, each in parents])
+    return Registered(model, number, "somewhere", f"models:/m-{number:032x}", None, 0.0, given)
+
+
+def going(plan: Plan) -> list[str]:
+    return [each.name for each in plan.going]
+
+
+def reasons(plan: Plan) -> dict[str, str]:
+    return {each.version.name: each.reason for each in plan.kept}
+
+
+def test_the_newest_of_each_model_stay() -> None:
+    versions = [*(version(number) for number in range(1, 6)), *(version(number, "bert") for number in (1, 2))]
+    assert sorted(going(planned(versions, Retention(last=2), NOW))) == ["llama/1", "llama/2", "llama/3"]
+
+
+@pytest.mark.parametrize("status", ["testing", "staging", "production"])
+def test_what_somebody_relies_on_stays(status: str) -> None:
+    plan = planned([version(1, status=status), version(2, status="archived"), version(3)], NONE, NOW)
+    assert going(plan) == ["llama/2", "llama/3"]
+    assert reasons(plan) == {"llama/1": f"in {status}"}
+
+
+def ran(number: int, days_ago: float, outcome: Outcome = Outcome.SUCCEEDED, target: str = "eu") -> Deployment:
+    return Deployment(target, "llama", number, NOW - days_ago * DAY, outcome)
+
+
+def test_what_runs_or_ran_not_long_ago_stays() -> None:
+    history = [ran(1, 300), ran(2, 200), ran(3, 20), ran(4, 10, Outcome.FAILED), ran(5, 300, target="us")]
+    plan = planned([version(number) for number in range(1, 7)], NONE, NOW, deployed=history)
+    assert sorted(going(plan)) == ["llama/1", "llama/4", "llama/6"]
+    assert reasons(plan) == {
+        "llama/2": "ran at eu not long ago",  # until it was replaced, inside of the 90 days
+        "llama/3": "runs at eu",
+        "llama/5": "runs at us",
+    }
+
+
+def test_what_was_taken_away_long_ago_may_go() -> None:
+    history = [ran(1, 300), ran(1, 100, Outcome.REMOVED), ran(2, 300, target="us"), ran(2, 80, Outcome.REMOVED, "us")]
+    assert going(planned([version(1), version(2)], NONE, NOW, deployed=history)) == ["llama/1"]
+
+
+def test_the_deployments_are_those_that_the_registry_recorded(here: Place) -> None:
+    here.register("llama", here.log({"MLmodel": b"flavors: {}"}))
+    here.client.set_model_version_tag("llama", "1", "shardflow.deployment", '{"target": "eu", "at": 1000}')
+    here.client.set_model_version_tag("llama", "1", "shardflow.deployment", '{"target": "us", "at": 2000}')
+    assert [(each.target, each.at) for each in deployed(here.client)] == [("eu", 1000.0), ("us", 2000.0)]
+
+
+def test_a_registry_without_this_package_has_no_deployments(tmp_path: Path) -> None:
+    with own_place(tmp_path, gated=False) as stock:
+        assert deployed(stock.client) == []
+
+
+def test_the_bases_of_what_stays_stay_across_models() -> None:
+    versions = [
+        version(1),
+        version(2, parents=(("llama", 1),)),
+        version(3, parents=(("llama", 2), ("hub/bert", 0))),
+        version(1, "tuned", (("llama", 2),), status="production"),
+    ]
+    plan = planned(versions, NONE, NOW)
+    assert going(plan) == ["llama/3"]
+    assert reasons(plan)["llama/1"] == "llama/2 was made from it"
+
+
+def test_children_go_before_what_they_were_made_from() -> None:
+    versions = [version(1), version(2, parents=(("llama", 1),)), version(3, parents=(("llama", 2), ("llama", 1)))]
+    assert going(planned(versions, NONE, NOW)) == ["llama/3", "llama/2", "llama/1"]
+    circle = [version(1, parents=(("llama", 2),)), version(2, parents=(("llama", 1),))]
+    assert sorted(going(planned(circle, NONE, NOW))) == ["llama/1", "llama/2"]
+
+
+def test_models_that_were_not_named_are_left_alone_and_keep_their_bases() -> None:
+    versions = [version(1), version(1, "bert", (("llama", 1),)), version(2)]
+    plan = planned(versions, NONE, NOW, among=lambda name: name == "llama")
+    assert going(plan) == ["llama/2"]
+    assert list(reasons(plan)) == ["llama/1"]
+
+
+def stored(here: Place) -> list[str]:
+    return [entry.path for entry in here.store.ls(recursive=True)]
+
+
+def test_what_goes_leaves_the_registry_the_tracking_and_the_store(here: Place) -> None:
+    models = [here.log({"MLmodel": b"x: %d" % number, "weights.bin": bytes([number]) * 50_000}) for number in range(3)]
+    for model in models:
+        here.register("llama", model)
+    before = here.store.stat().size
+    done = remove(planned(all_versions(here.client), Retention(last=1), NOW), here.client)
+    assert sorted(done.versions) == ["llama/1", "llama/2"]
+    assert done.size == 2 * 50_004
+    assert here.store.stat().size == before - done.size
+    assert [found.name for found in all_versions(here.client)] == ["llama/3"]
+    assert done.stores == {str(here.store.url)}
+    left = here.client.search_logged_models([here.experiment])
+    assert [model.model_id for model in left] == [models[2].model_id]
+
+
+def test_the_store_frees_what_nothing_else_needs(here: Place) -> None:
+    import random
+
+    for number in range(2):
+        here.register("llama", here.log({"MLmodel": b"x: 1", "weights.bin": random.Random(number).randbytes(300_000)}))
+    remove(planned(all_versions(here.client), Retention(last=1), NOW), here.client)
+    for _ in range(2):
+        collect(here.store, grace=0)
+    assert sum(info.size for info in here.store.transport.list("packs/")) < 400_000
+
+
+def test_files_that_another_version_has_too_stay(here: Place) -> None:
+    model = here.log({"MLmodel": b"x: 1"})
+    here.register("llama", model)
+    here.register("other", model)
+    before = stored(here)
+    plan = planned(all_versions(here.client), NONE, NOW, among=lambda name: name == "llama")
+    done = remove(plan, here.client)
+    assert done.versions == ["llama/1"]
+    assert stored(here) == before
+    assert here.client.get_logged_model(model.model_id)
+
+
+def test_what_the_registry_does_not_let_go_keeps_its_files_and_is_told(here: Place) -> None:
+    here.register("llama", here.log({"MLmodel": b"x: 1"}))
+    plan = planned(all_versions(here.client), NONE, NOW)
+    here.client.set_model_version_tag("llama", "1", "shardflow.status", "staging")  # after the plan was made
+    before = stored(here)
+    done = remove(plan, here.client)
+    assert done.versions == []
+    assert done.refused[0][0] == "llama/1"
+    assert stored(here) == before
