@@ -252,7 +252,7 @@ def test_no_command_at_all_shows_the_help_and_fails(shardflow: Command) -> None:
     [
         (["history", "llama"], "mlflow"),
         (["promote", "llama/1", "staging"], "mlflow"),
-        (["publish", "weights", "--name", "llama"], "mlflow"),
+        (["publish", ".", "--name", "llama"], "mlflow"),
         (["sign", "llama/1"], "model_signing"),
     ],
 )

@@ -55,12 +55,20 @@ def _told(error: BaseException) -> tuple[int, str, str]:
             return _code_of(error), error.message, error.remedy
         case OSError():
             return FAILED, _of_the_system(error), "free some space" if error.errno == errno.ENOSPC else ""
-        case ModuleNotFoundError() if (error.name or "").partition(".")[0] in OF_THE_REGISTRY:
-            return FAILED, f"this command needs {error.name}, which is not installed", "pip install 'shardflow[registry]'"
         case MemoryError():
             return FAILED, "out of memory", "set SHARDFLOW_MEMORY_BYTES to less"
         case KeyboardInterrupt():
             return INTERRUPTED, "interrupted", ""
+    return _lacking(error) or _unexpected(error)
+
+
+def _lacking(error: BaseException) -> tuple[int, str, str] | None:
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] not in OF_THE_REGISTRY:
+        return None
+    return FAILED, f"this command needs {error.name}, which is not installed", "pip install 'shardflow[registry]'"
+
+
+def _unexpected(error: BaseException) -> tuple[int, str, str]:
     name = type(error).__name__
     what = f"unexpected {name}: {error}" if str(error) else f"unexpected {name}"
     return FAILED, what, "run it again with --debug and report what it prints"
