@@ -12,7 +12,7 @@ BY_PIP := $(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-c
 install = $(if $(UV),$(BY_UV) $(1) || )$(BY_PIP) $(1)
 
 # A stamp is named after what it was made from, so that a changed pin is installed and an unchanged one is not.
-stamp = $(VENV)/has-$(1)-$(firstword $(shell cat pyproject.toml $(2) | cksum))
+stamp = $(VENV)/has-$(1)-$(firstword $(shell cat pyproject.toml dvc_ext/pyproject.toml $(2) | cksum))
 RUN := $(call stamp,run,requirements/run.txt)
 TESTED := requirements/run.txt requirements/test.txt requirements/torch.txt
 TEST := $(call stamp,test,$(TESTED))
@@ -26,8 +26,14 @@ help: ## list the targets
 venv: $(CHECK) ## make .venv with everything that building, testing and checking need
 
 .PHONY: demo
-demo: $(RUN) ## a tour: store two versions of a model, interrupt a put, damage a store and mend it
+demo: $(TEST) ## an MLflow server on a store and two versions of a model; a DVC pipeline; a registry that says no
 	@$(BIN)/python examples/quickstart.py
+	@$(BIN)/python examples/dvc_demo.py
+	@$(BIN)/python examples/registry_gate.py
+
+.PHONY: tour
+tour: $(RUN) ## the commands of a store: two versions, a put killed halfway, damage that is found and mended
+	@$(BIN)/python examples/store_tour.py
 
 .PHONY: test
 test: $(TEST) ## all tests; servers that are not installed are listed at the end
@@ -36,6 +42,10 @@ test: $(TEST) ## all tests; servers that are not installed are listed at the end
 .PHONY: quick
 quick: $(TEST) ## the tests that need neither time nor installed servers
 	@$(BIN)/python -m pytest -m "not slow and not service"
+
+.PHONY: oldest
+oldest: ## DVC's own test classes on the oldest DVC that the remote supports, in .venv-dvc-oldest
+	@PYTHON='$(PYTHON)' tests/dvc/oldest.sh
 
 .PHONY: check
 check: $(CHECK) tidy ## lint, formatting, types, the direction of imports, and no trace of one machine in the tree
@@ -55,7 +65,7 @@ tidy:
 		{ echo 'addresses of package registries: take them out'; exit 1; }
 
 .PHONY: services
-services: ## install the servers that do not come with pip: Ceph (Debian), Azurite (npm)
+services: ## install what does not come with pip: Ceph, PostgreSQL, Chromium (Debian), Azurite (npm)
 	@tests/services/install.sh
 
 .PHONY: bench
@@ -73,7 +83,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-header 
 
 .PHONY: clean
 clean: ## remove what make has made: .venv, the demo's files, caches
-	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-dvc-oldest .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -91,6 +101,7 @@ $(RUN): | $(BIN)/python
 
 $(TEST): $(RUN)
 	@$(call install,-r requirements/test.txt)
+	@$(call install,--no-build-isolation --editable dvc_ext)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	@rm -f $(VENV)/has-test-* && touch $@
 

@@ -15,6 +15,7 @@ import pytest
 from shardflow import __version__
 
 ROOT = Path(__file__).parents[1]
+TEMPLATE = "shardflow/dvc/template/"
 
 
 def run(*argv: str | Path, cwd: Path) -> str:
@@ -30,6 +31,13 @@ def built(source: Path, kind: str, into: Path) -> Path:
     return artifact
 
 
+def wheel_of(sdist: Path, home: Path) -> Path:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(home, filter="data")
+    (source,) = home.iterdir()
+    return built(source, "wheel", home)
+
+
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(ROOT, "sdist", tmp_path_factory.mktemp("sdist"))
@@ -37,16 +45,13 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    unpacked = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(unpacked, filter="data")
-    (source,) = unpacked.iterdir()
-    return built(source, "wheel", tmp_path_factory.mktemp("wheel"))
+    return wheel_of(sdist, tmp_path_factory.mktemp("unpacked"))
 
 
 @pytest.fixture(scope="module")
 def dvc_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(ROOT / "dvc_ext", "wheel", tmp_path_factory.mktemp("dvc-wheel"))
+    sdist = built(ROOT / "dvc_ext", "sdist", tmp_path_factory.mktemp("dvc-sdist"))
+    return wheel_of(sdist, tmp_path_factory.mktemp("dvc-unpacked"))
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +87,26 @@ def test_a_store_made_by_the_installed_command_reads_back(installed: Path, tmp_p
 
 
 def test_the_wheels_hold_code_and_licence_and_nothing_else(wheel: Path, dvc_wheel: Path) -> None:
-    for path, also in ((wheel, {"shardflow/__init__.py", "shardflow/py.typed"}), (dvc_wheel, set())):
+    hook = {"shardflow_dvc.pth", "shardflow_dvc.start", "shardflow_dvc_hook.py"}
+    for path, also in ((wheel, {"shardflow/__init__.py", "shardflow/py.typed"}), (dvc_wheel, hook)):
         names = set(zipfile.ZipFile(path).namelist())
-        code = {name for name in names if ".dist-info/" not in name}
+        code = {name for name in names if ".dist-info/" not in name and not name.startswith(TEMPLATE)}
         assert also <= code
-        assert {name.partition("/")[0] for name in code} == {"shardflow"}
-        assert not [name for name in code if "__pycache__" in name or not name.endswith((".py", ".typed"))]
-    assert any(name.endswith("/licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
+        assert {name.partition("/")[0] for name in code - hook} == {"shardflow"}
+        assert not [
+            name for name in code - hook if "__pycache__" in name or not name.endswith((".py", ".typed", ".yaml"))
+        ]
+        assert any(name.endswith("/licenses/LICENSE") for name in names)
+    assert f"{TEMPLATE}dvc.yaml" in zipfile.ZipFile(dvc_wheel).namelist()
+
+
+def test_plain_dvc_knows_stores_where_the_wheel_is_installed(installed: Path, tmp_path: Path) -> None:
+    program = "from dvc.config_schema import SCHEMA; print(SCHEMA['remote'][str]({'url': 'shardflow://file/x'})['url'])"
+    assert run(installed / "python", "-I", "-c", program, cwd=tmp_path) == "shardflow://file/x"
+
+
+def test_uninstalling_takes_the_hook_away(installed: Path, tmp_path: Path) -> None:
+    program = "from importlib.metadata import files; print(*sorted(str(f) for f in files('shardflow-dvc')), sep='\\n')"
+    known_to_pip = run(installed / "python", "-I", "-c", program, cwd=tmp_path).splitlines()
+    site_packages = next(installed.parent.glob("lib/python*/site-packages"))
+    assert {path.name for path in site_packages.glob("shardflow_dvc[_.]*")} <= set(known_to_pip)

@@ -1,0 +1,87 @@
+"""A store as DVC's remote beside DVC's own remotes for the same disk and the same bucket, in whole `dvc` commands.
+
+    python benchmarks/dvc/run.py [--parts large many kills] [--places local s3] [--mib 1024] [--files 100000]
+
+Both rivals start the same DVC, which takes about a second: figures are given with it and beyond it. DVC's own settings
+hold, so files are copied between its cache and the project. A local store forces every file to the disk, which DVC's
+plain directory does not: SHARDFLOW_FSYNC=0 takes that away, and the report says so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import kills
+import large
+import many
+from desk import Desk, Kind, local_kinds, s3_kinds
+
+from harness import machine, options, servers
+from harness.figures import GIB, MIB, Report
+from harness.places import Workspace, workspace
+
+NAME = "dvc"
+
+
+def main() -> None:
+    parser = options.parser(NAME, __doc__ or "")
+    options.add_server(parser)
+    parser.add_argument("--parts", nargs="+", choices=("large", "many", "kills"), default=["large", "many", "kills"])
+    parser.add_argument("--places", nargs="+", choices=("local", "s3"), default=["local", "s3"])
+    parser.add_argument("--mib", type=int, help="size of the large file (default: 1024)")
+    parser.add_argument("--files", type=int, help="how many small files (default: 100000)")
+    parser.add_argument("--rounds", type=int, help="measured rounds of the large file (default: 3)")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments at which commands are killed")
+    arguments = parser.parse_args()
+    small = arguments.small
+    sizes = {
+        "mib": arguments.mib or (4 if small else 1024),
+        "files": arguments.files or (50 if small else 100_000),
+        "rounds": arguments.rounds or (1 if small else 3),
+        "kills": 1 if small else 10,
+    }
+    kind = servers.choice(arguments.server, small=small)
+    forced = "no" if os.environ.get("SHARDFLOW_FSYNC") == "0" else "yes"
+    report = Report(NAME, "DVC's remotes", {**sizes, "server": kind, "forced to the disk": forced}, judged=not small)
+    with workspace(8 * sizes["mib"] * MIB + GIB, arguments.directory) as space:
+        if "local" in arguments.places:
+            desk = Desk.made(space.path("local") / "project", {})
+            measure(
+                report, desk, local_kinds(space.path("local")), "local disk", sizes, arguments.parts, arguments.seed
+            )
+        if "s3" in arguments.places:
+            on_s3(report, space, kind, sizes, arguments.parts, arguments.seed)
+    report.show()
+    report.write(arguments.json)
+
+
+def on_s3(report: Report, space: Workspace, kind: str, sizes: dict[str, int], parts: list[str], seed: int) -> None:
+    """All parts against one server."""
+    with servers.running(kind, space.path("server")) as server:
+        report.about.update(machine.server_version(kind))
+        desk = Desk.made(space.path("s3") / "project", {"AWS_EC2_METADATA_DISABLED": "true"})
+        measure(report, desk, s3_kinds(server), f"S3 ({server.name})", sizes, parts, seed)
+
+
+def measure(
+    report: Report, desk: Desk, kinds: list[Kind], place: str, sizes: dict[str, int], parts: list[str], seed: int
+) -> None:
+    """The parts that were asked for, at one place."""
+    print(place, flush=True)
+    length = sizes["mib"] * MIB
+    if "large" in parts:
+        for figure in large.figures(large.measured(desk, kinds, length, sizes["rounds"]), length):
+            report.add(figure)
+    if "many" in parts:
+        for figure in many.figures(many.measured(desk, kinds, sizes["files"]), sizes["files"], place):
+            report.add(figure)
+    if "kills" in parts:
+        report.add(kills.measured(desk, kinds[0], length, sizes["kills"], seed))
+
+
+if __name__ == "__main__":
+    main()

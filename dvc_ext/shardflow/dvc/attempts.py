@@ -1,0 +1,120 @@
+"""Which directory of the store a training writes its checkpoints to: the one it was interrupted in, or a new one.
+
+Below the URL, a directory for the inputs of the training (`train-3f9c...`) has one for each attempt at it: `1`, `2`.
+An attempt that came to its end has a `done.json`, and no later run touches it: commits name its checkpoints. One
+without was interrupted, and the next run with the same inputs goes on in it, on whichever machine. Whoever writes to an
+attempt holds its newest `claim-N.json`; of two that want it at once, the store lets one have it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import psutil
+
+from shardflow.errors import ShardflowError
+from shardflow.store.errors import PathMissing, PathTaken
+from shardflow.store.store import Store
+
+DONE, RUN = "done.json", "mlflow.json"
+_CLAIM = re.compile(r"claim-(\d{1,9})\.json")
+_TRIES = 20
+
+
+class AttemptTaken(ShardflowError):
+    """No directory could be had: others took each one first."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The process that writes to an attempt."""
+
+    host: str
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a training, by its path in the store."""
+
+    store: Store
+    path: str
+
+    @property
+    def url(self) -> str:
+        return str(self.store.url.joined(self.path))
+
+    def names(self) -> list[str]:
+        try:
+            return [entry.path.rpartition("/")[2] for entry in self.store.ls(self.path)]
+        except PathMissing:
+            return []
+
+    def note(self, name: str, data: bytes, *, replace: bool = True) -> None:
+        self.store.put(io.BytesIO(data), f"{self.path}/{name}", replace=replace)
+
+    def noted(self, name: str) -> bytes:
+        with self.store.open(f"{self.path}/{name}") as file:
+            return file.read_at(0, file.size)
+
+
+def begun(store: Store, place: str, *, resume: bool) -> Attempt:
+    """The attempt to write to, claimed for this process."""
+    for _ in range(_TRIES):
+        numbers = sorted(_numbers(store, place))
+        last = Attempt(store, f"{place}/{numbers[-1]}") if numbers else None
+        following = Attempt(store, f"{place}/{numbers[-1] + 1 if numbers else 1}")
+        for candidate in (last, following):
+            if candidate and (candidate is following or (resume and _goes_on(candidate))) and _claimed(candidate):
+                return candidate
+    raise AttemptTaken(f"others began all of {_TRIES} runs below {place} first", remedy="run it again")
+
+
+def _numbers(store: Store, place: str) -> Iterator[int]:
+    try:
+        for entry in store.ls(place):
+            name = entry.path.rpartition("/")[2]
+            if entry.kind == "directory" and name.isascii() and name.isdigit():
+                yield int(name)
+    except PathMissing:
+        return
+
+
+def _goes_on(attempt: Attempt) -> bool:
+    names = attempt.names()
+    if DONE in names:
+        return False
+    claims = _claims(names)
+    return not claims or not _runs_here(msgspec.json.decode(attempt.noted(f"claim-{claims[-1]}.json"), type=Claim))
+
+
+def _claims(names: list[str]) -> list[int]:
+    return sorted(int(found[1]) for name in names if (found := _CLAIM.fullmatch(name)))
+
+
+def _claimed(attempt: Attempt) -> bool:
+    mine = Claim(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+    names = attempt.names()
+    number = max(_claims(names), default=0) + 1
+    try:
+        attempt.note(f"claim-{number}.json", msgspec.json.encode(mine), replace=False)
+    except PathTaken:
+        return False
+    return True
+
+
+def _runs_here(claim: Claim) -> bool:
+    """Whether its process still lives, as far as can be told: on another machine it is taken to be gone."""
+    if claim.host != socket.gethostname() or claim.pid == os.getpid():
+        return False
+    try:
+        started: float = psutil.Process(claim.pid).create_time()
+        return abs(started - claim.started) < 1
+    except psutil.Error:
+        return False

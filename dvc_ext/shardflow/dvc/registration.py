@@ -1,0 +1,51 @@
+"""Adds `shardflow://` to the two lists that DVC keeps: of file systems, and of what a remote's section may hold."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import shardflow_dvc_hook
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+SCHEME = "shardflow"
+_CLASS = "shardflow.dvc.remote.ShardflowFileSystem"
+
+
+def register() -> None:
+    """Make DVC, imported already or not, know `shardflow://`; what the hook does, for where it does not run."""
+    shardflow_dvc_hook.install()
+    for name in shardflow_dvc_hook.COMPLETED_BY:
+        if name in sys.modules:
+            getattr(sys.modules[__name__], shardflow_dvc_hook.COMPLETED_BY[name])(sys.modules[name])
+    compiled = getattr(sys.modules.get("dvc.config"), "get_compiled_schema", None)
+    if compiled is not None:
+        compiled.memory.clear()
+
+
+def complete_registry(module: ModuleType) -> None:
+    """Name the file system's class, for `dvc_objects.fs` to import when a remote needs it."""
+    module.known_implementations.setdefault(
+        SCHEME,
+        {"class": _CLASS, "err": "shardflow is supported, but requires 'shardflow-dvc' to be installed"},
+    )
+
+
+def complete_schema(module: ModuleType) -> None:
+    """Let remotes be ours, in `dvc.config_schema`, whatever checks them so far."""
+    others = module.SCHEMA["remote"][str]
+    if getattr(others, "knows", "") == SCHEME:
+        return
+
+    def checked(data: Any) -> Any:
+        url = data.get("url") if isinstance(data, dict) else None
+        if not isinstance(url, str) or not url.lower().startswith(f"{SCHEME}:"):
+            return others(data)
+        from shardflow.dvc.options import checked_section  # noqa: PLC0415  # for commands that use such a remote
+
+        return checked_section(data)
+
+    checked.knows = SCHEME  # type: ignore[attr-defined]
+    module.SCHEMA["remote"][str] = checked

@@ -1,0 +1,232 @@
+"""What DVC knows of a path: the commit that has it, its md5, and how to get those very bytes again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from dvc.fs import localfs
+from dvc.repo import Repo
+from dvc_data.hashfile.build import build
+from dvc_data.hashfile.db import HashFileDB
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
+from dvc_objects.errors import ObjectFormatError
+from dvc_objects.fs.memory import MemoryFileSystem
+from scmrepo.exceptions import SCMError
+
+from shardflow.dvc.projects import Project, project_around, without_password
+from shardflow.errors import CorruptData, ShardflowError
+
+DIRECTORY = ".dir"
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+class DataUntracked(ShardflowError):
+    """DVC knows nothing of a path."""
+
+
+class DataChanged(ShardflowError):
+    """What lies at a path is not what DVC has recorded for it."""
+
+
+class DataUnavailable(ShardflowError):
+    """Recorded data that can be found nowhere any more."""
+
+
+class DataAltered(CorruptData):
+    """What came back is not what was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A version of a file or directory that DVC tracks."""
+
+    repo: str
+    path: str
+    """Below the root of the project."""
+    rev: str | None
+    """The commit; none without git."""
+    md5: str
+    """With `.dir` at the end for a directory, as DVC writes it."""
+    committed: bool
+    """False if the version is newer than the commit, as in a stage that has just made it."""
+    size: int | None = None
+    files: int | None = None
+
+    @property
+    def is_directory(self) -> bool:
+        return self.md5.endswith(DIRECTORY)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def tracked_from(document: Mapping[str, Any]) -> Tracked:
+    """What was recorded, from its JSON; fields that a later version has added are left alone."""
+    known = {field.name: document[field.name] for field in fields(Tracked) if field.name in document}
+    try:
+        found = Tracked(**{"rev": None, **known})
+    except TypeError as error:
+        raise DataUnavailable(f"what was recorded of the data is incomplete: {error}") from None
+    if not (_MD5.fullmatch(found.md5) and _stays_inside(found.path) and _is_plain(found.repo)):
+        raise DataUnavailable(
+            f"{found.path!r} of {found.repo!r} with md5 {found.md5!r} cannot be data of DVC",
+            remedy="do not trust where this comes from",
+        )
+    return found
+
+
+def tracked(path: str | Path, *, repo: str | None = None, rev: str | None = None) -> Tracked:
+    """What DVC has recorded for a path: of this project as it is now, or of any project at a revision."""
+    if repo is None:
+        project = project_around(Path(path).parent)
+        if project is None:
+            raise DataUntracked(f"{path} is in no DVC project", remedy="run 'dvc init', or name the project")
+        inside = project.path_of(path)
+        return _now(project, inside) if rev is None else _at(str(project.root), inside, rev, project.address())
+    return _at(repo, PurePosixPath(path).as_posix(), rev)
+
+
+def fetched(data: Tracked, target: Path) -> Path:
+    """Those very bytes, at `target`; compared with their md5 when they are there."""
+    here = project_around()
+    source = str(here.root) if here and (data.rev is None or here.has_commit(data.rev)) else data.repo
+    if data.committed:
+        _get(source, data, target)
+    else:
+        _copy(source, data, target)
+    found = _md5_of(target)
+    if found != data.md5:
+        raise DataAltered(
+            f"{data.path} of {source} has md5 {found}, but {data.md5} was recorded",
+            remedy="fetch it again with 'dvc fetch --force', from a remote that is not damaged",
+        )
+    return target
+
+
+def _now(project: Project, path: str) -> Tracked:
+    with _file_system(str(project.root)) as files:
+        md5, size, count = _recorded(files, path, str(project.root))
+        actual = _md5_of(project.root / path, files.repo)
+    if actual != md5:
+        raise DataChanged(
+            f"{path} is not what DVC has recorded: its md5 is {actual}, not {md5}", remedy=f"run 'dvc commit {path}'"
+        )
+    rev = project.commit()
+    return Tracked(project.address(), path, rev, md5, _has(project, path, rev, md5), size, count)
+
+
+def _has(project: Project, path: str, rev: str | None, md5: str) -> bool:
+    """Whether the commit names this version of the path."""
+    if rev is None:
+        return False
+    try:
+        return _at(str(project.root), path, rev).md5 == md5
+    except DataUntracked:
+        return False
+
+
+def _at(repo: str, path: str, rev: str | None, address: str | None = None) -> Tracked:
+    with _file_system(repo, rev) as files:
+        md5, size, count = _recorded(files, path, f"{repo}@{rev}" if rev else repo)
+        commit = files.repo.get_rev()
+    return Tracked(address or without_password(repo), path, commit, md5, True, size, count)
+
+
+def _recorded(files: DVCFileSystem, path: str, where: str) -> tuple[str, int | None, int | None]:
+    try:
+        found = files.info(f"/{path}").get("dvc_info") or {}
+    except FileNotFoundError:
+        found = {}
+    if "md5" not in found:
+        raise DataUntracked(f"DVC does not track {path} in {where}", remedy=f"run 'dvc add {path}', or check the path")
+    meta = found["entry"].meta
+    return found["md5"], found.get("size"), meta.nfiles if meta else None
+
+
+@contextmanager
+def _file_system(repo: str, rev: str | None = None) -> Iterator[DVCFileSystem]:
+
+    try:
+        files = DVCFileSystem(repo, rev=rev)
+        files.repo  # noqa: B018  # it is opened only now
+    except (DvcException, SCMError) as error:
+        where = f"{repo} at {rev}" if rev else repo
+        raise DataUnavailable(
+            f"{where} cannot be opened: {error}", remedy="check the repository and the revision"
+        ) from None
+    with closing(files):
+        yield files
+
+
+def _get(source: str, data: Tracked, target: Path) -> None:
+
+    with _file_system(source, data.rev) as files:
+        try:
+            files.get(f"/{data.path}", str(target), recursive=data.is_directory)
+        except (OSError, DvcException) as error:
+            raise DataUnavailable(
+                f"{data.path} of {source} at {data.rev} cannot be read: {error}",
+                remedy="push it where it was made, with 'dvc push'",
+            ) from None
+
+
+def _copy(source: str, data: Tracked, target: Path) -> None:
+    """Out of the cache, filled from the remote if need be: no commit names this version, but its md5 does."""
+    with _file_system(source) as files:
+        cache = files.repo.cache.local
+        try:
+            _fill(files.repo, data)
+            if not data.is_directory:
+                shutil.copyfile(cache.oid_to_path(data.md5), target)
+                return
+            for key, _, one in Tree.load(cache, HashInfo("md5", data.md5)):
+                shutil.copyfile(cache.oid_to_path(one.value), _placed(target, "/".join(key)))
+        except (OSError, DvcException, ObjectFormatError) as error:
+            raise DataUnavailable(
+                f"no commit has this version of {data.path}, and its bytes ({data.md5}) are not in {source}: {error}",
+                remedy="commit and push it where it was made",
+            ) from None
+
+
+def _fill(repo: Repo, data: Tracked) -> None:
+    if not repo.cache.local.exists(repo.cache.local.oid_to_path(data.md5)):
+        repo.cloud.pull([HashInfo("md5", data.md5)])
+
+
+def _placed(directory: Path, path: str) -> Path:
+    if not _stays_inside(path):
+        raise DataAltered(f"what was recorded lists {path!r}, which is outside of it")
+    file = directory / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def _md5_of(path: Path, repo: Repo | None = None) -> str:
+    """The md5 of what lies at a path, as DVC makes it; quick for what its state database knows."""
+
+    cache = repo.cache.local if repo else HashFileDB(MemoryFileSystem(), tempfile.gettempdir())  # type: ignore[no-untyped-call]
+    try:
+        _, _, found = build(cache, str(path), localfs, "md5", dry_run=True)
+    except FileNotFoundError:
+        raise DataUnavailable(f"{path} is not there", remedy="get it with 'dvc pull'") from None
+    return str(found.hash_info.value)
+
+
+def _stays_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and ".." not in parts and not path.startswith("/")
+
+
+def _is_plain(repo: str) -> bool:
+    """Git runs programs for addresses such as `ext::command`, and takes a leading dash for an option."""
+    return "::" not in repo and not repo.startswith("-")

@@ -1,0 +1,167 @@
+"""What can go wrong with a remote: DVC fails, says what and where in one line, and nothing lands in a wrong place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dvc_support.commands import DVC, Project, project
+from dvc_support.places import Place
+from services.fixtures import fresh_url
+from services.service import Service
+
+pytestmark = pytest.mark.slow
+
+Noise = Callable[[int], bytes]
+
+
+@pytest.fixture
+def pushed(here: Project, noise: Noise) -> Project:
+    """A project with one file of 1 MB, pushed."""
+    (here.root / "weights.bin").write_bytes(noise(1_000_000))
+    here.must("add", "weights.bin")
+    here.must("push")
+    here.commit()
+    return here
+
+
+def test_an_altered_chunk_fails_the_pull_which_names_it(pushed: Project, disk: Place, tmp_path: Path) -> None:
+    (info,) = disk.store.transport.list("packs/")
+    pack = tmp_path / "store" / info.key
+    data = bytearray(pack.read_bytes())
+    data[300_000] ^= 1
+    pack.chmod(0o644)
+    pack.write_bytes(data)
+    there = pushed.clone(tmp_path / "there")
+    done = there.dvc("pull")
+    assert done.code != 0
+    assert "is damaged" in done.all
+    assert Path(info.key).name[:16] in done.all
+    assert not (there.root / "weights.bin").exists()
+    assert not list((there.root / ".dvc" / "cache" / "files").rglob("[0-9a-f]" * 30))
+
+
+def test_a_store_that_is_gone_is_told_and_the_pull_fails(pushed: Project, tmp_path: Path) -> None:
+    (tmp_path / "store").rename(tmp_path / "moved")
+    done = pushed.clone(tmp_path / "there").dvc("pull")
+    assert done.code != 0
+    assert f"there is no store at shardflow://file{tmp_path}/store" in done.all
+
+
+def test_a_store_of_a_later_format_is_neither_read_nor_written(pushed: Project, tmp_path: Path) -> None:
+    config = tmp_path / "store" / "shardflow.json"
+    config.chmod(0o644)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"format": 99}))
+    (pushed.root / "more.txt").write_text("more")
+    pushed.must("add", "more.txt")
+    for command in ("push", "fetch", "status"):
+        done = pushed.dvc(command, *(["-c"] if command == "status" else []))
+        assert done.code != 0
+        assert "has format 99" in done.all
+        assert "unexpected error" not in done.all
+
+
+@pytest.mark.service("ceph")
+def test_wrong_credentials_are_refused_by_name(ceph: Service, tmp_path: Path) -> None:
+    url = fresh_url(ceph)
+    options = {"endpointurl": ceph.options["endpoint"], "access_key_id": "nobody", "secret_access_key": "nothing"}
+    here = project(tmp_path / "here", url, options)
+    (here.root / "a").write_text("a")
+    here.must("add", "a")
+    done = here.dvc("push")
+    assert done.code != 0
+    assert "403" in done.all
+    assert "unexpected error" not in done.all
+
+
+def test_a_full_disk_fails_the_push_and_the_next_one_finishes(here: Project, disk: Place, noise: Noise) -> None:
+    (here.root / "weights.bin").write_bytes(content := noise(3_000_000))
+    here.must("add", "weights.bin")
+
+    done = here.dvc("push", largest_file=1_000_000)
+    assert done.code != 0
+    assert "allows no file as large as this" in done.all
+    assert [path for path in disk.files if path.startswith("files/")] == []
+    here.must("push")
+    md5 = hashlib.md5(content).hexdigest()
+    assert disk.store.open(f"files/md5/{md5[:2]}/{md5[2:]}").read() == content
+
+
+def test_a_full_disk_fails_the_pull_and_the_next_one_finishes(pushed: Project, tmp_path: Path) -> None:
+    there = pushed.clone(tmp_path / "there")
+    done = there.dvc("pull", largest_file=500_000)
+    assert done.code != 0
+    assert "no space left" in done.all
+    assert not (there.root / "weights.bin").exists()
+    there.must("pull")
+    assert (there.root / "weights.bin").read_bytes() == (pushed.root / "weights.bin").read_bytes()
+
+
+def test_two_first_pushes_at_once_make_one_store_with_the_files_of_both(
+    disk: Place, tmp_path: Path, noise: Noise
+) -> None:
+    shared = noise(2_000_000)
+    projects = [disk.project(tmp_path / name) for name in ("one", "two")]
+    for number, each in enumerate(projects):
+        (each.root / "shared.bin").write_bytes(shared)
+        (each.root / "own.txt").write_text(str(number))
+        each.must("add", "shared.bin", "own.txt")
+        each.commit()
+    pushes = [subprocess.Popen([*DVC, "push", "-q"], cwd=each.root) for each in projects]
+    assert [push.wait(60) for push in pushes] == [0, 0]
+    for number, each in enumerate(projects):
+        clone = each.clone(tmp_path / f"clone-{number}")
+        clone.must("pull")
+        assert (clone.root / "shared.bin").read_bytes() == shared
+        assert (clone.root / "own.txt").read_text() == str(number)
+
+
+def test_gc_leaves_files_alone_that_dvc_did_not_push(pushed: Project, disk: Place, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_text("weights")
+    disk.store.put(tmp_path / "model.bin", "v1/model.bin")
+    (pushed.root / "weights.bin.dvc").unlink()
+    done = pushed.must("gc", "-w", "-c", "-f")
+    assert "left alone" in done
+    assert disk.files == ["v1/model.bin"]
+
+
+@pytest.mark.parametrize("option", ["version_aware", "bogus"])
+def test_an_option_that_stores_do_not_have_is_refused_as_dvc_does(here: Project, option: str) -> None:
+    done = here.dvc("remote", "modify", "store", option, "true")
+    assert done.code == 251
+    assert f"extra keys not allowed @ data['remote']['store']['{option}']" in done.all
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("shardflow:///tmp/x", "names no backend"),
+        ("shardflow://ftp/x", "'ftp' is not a backend"),
+        ("shardflow://s3", "names no bucket"),
+        ("shardflow://user:secret@s3/bucket", "credentials"),
+    ],
+)
+def test_a_wrong_url_is_refused_when_the_remote_is_added(here: Project, url: str, says: str) -> None:
+    done = here.dvc("remote", "add", "other", url)
+    assert done.code == 251
+    assert says in done.all
+
+
+def test_without_the_plugin_every_command_says_so_and_nothing_is_written_anywhere(
+    pushed: Project,
+) -> None:
+    (pushed.root / "more.txt").write_text("more")
+    before = sorted(path for path in pushed.root.rglob("*") if ".dvc/tmp" not in str(path))
+    paths = [path for path in sys.path if path]
+    program = f"import sys; sys.path[:] = {paths!r}; from dvc.cli import main; sys.exit(main())"
+    for command in (["push"], ["status"], ["pull"], ["add", "more.txt"]):
+        done = pushed.run(sys.executable, "-S", "-c", program, *command)
+        assert done.code == 251, done.all
+        assert "Unsupported URL type shardflow://" in done.all
+    assert sorted(path for path in pushed.root.rglob("*") if ".dvc/tmp" not in str(path)) == before

@@ -1,0 +1,144 @@
+"""A store as an fsspec file system, without DVC: what is written is read back, and failures are the usual ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.callbacks import Callback
+
+from services.fixtures import fresh_url
+from services.service import Service
+from shardflow.dvc.filesystem import StoreFileSystem
+from shardflow.store.store import Store
+
+LARGE = bytes(range(256)) * 1000
+
+
+@pytest.fixture(params=["disk", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    """The URL of a directory in a store, and the options that reach it."""
+    options: dict[str, str] = {}
+    url = f"shardflow://file{tmp_path}/store"
+    if request.param == "s3":
+        moto: Service = request.getfixturevalue("moto")
+        url, options = fresh_url(moto), dict(moto.options)
+    Store.init(url, options=options)
+    return f"{url}/some", options
+
+
+@pytest.fixture
+def fs(root: tuple[str, dict[str, str]]) -> StoreFileSystem:
+    return StoreFileSystem(**root[1])
+
+
+@pytest.fixture
+def filled(fs: StoreFileSystem, root: tuple[str, dict[str, str]]) -> str:
+    """A directory with a small file, a large one, and an empty directory."""
+    url, _ = root
+    fs.pipe_file(f"{url}/small.txt", b"small")
+    fs.pipe_file(f"{url}/inner/large.bin", LARGE)
+    fs.makedirs(f"{url}/empty")
+    return url.removeprefix("shardflow://")
+
+
+def test_what_is_written_is_read_in_every_way(filled: str, fs: StoreFileSystem, tmp_path: Path) -> None:
+    assert fs.cat_file(f"{filled}/small.txt") == b"small"
+    assert fs.cat_file(f"{filled}/inner/large.bin", start=1000, end=1010) == LARGE[1000:1010]
+    with fs.open(f"{filled}/small.txt", "r") as file:
+        assert file.read() == "small"
+    with fs.open(f"{filled}/inner/large.bin") as binary:
+        binary.seek(-3, io.SEEK_END)
+        assert binary.read() == LARGE[-3:]
+    fs.get(filled, str(tmp_path / "got"), recursive=True)
+    assert (tmp_path / "got" / "inner" / "large.bin").read_bytes() == LARGE
+    assert (tmp_path / "got" / "empty").is_dir()
+
+
+def test_directories_and_files_are_told_apart_and_listed(filled: str, fs: StoreFileSystem) -> None:
+    assert sorted(fs.ls(filled, detail=False)) == [f"{filled}/{name}" for name in ("empty", "inner", "small.txt")]
+    assert fs.find(filled) == [f"{filled}/inner/large.bin", f"{filled}/small.txt"]
+    assert fs.find(filled, prefix="sm") == [f"{filled}/small.txt"]
+    assert fs.find(f"{filled}/small.txt") == [f"{filled}/small.txt"]
+    assert fs.find(f"{filled}/nothing") == []
+    assert [names for _, *names in fs.walk(f"{filled}/inner")] == [[[], ["large.bin"]]]
+    assert (fs.isdir(f"{filled}/empty"), fs.isfile(f"{filled}/empty")) == (True, False)
+    assert (fs.isdir(f"{filled}/small.txt"), fs.exists(f"{filled}/none")) == (False, False)
+
+
+def test_a_file_is_known_by_size_and_digests(filled: str, fs: StoreFileSystem) -> None:
+    info = fs.info(f"{filled}/inner/large.bin")
+    assert (info["type"], info["size"], info["md5"]) == ("file", len(LARGE), hashlib.md5(LARGE).hexdigest())
+    assert info["etag"] == info["blake3"] == fs.ukey(f"{filled}/inner/large.bin")
+    assert fs.created(f"{filled}/small.txt").tzinfo is not None
+
+
+def test_names_are_copied_moved_and_removed(filled: str, fs: StoreFileSystem) -> None:
+    fs.cp_file(f"{filled}/inner/large.bin", f"{filled}/copy.bin")
+    fs.mv(f"{filled}/small.txt", f"{filled}/moved.txt")
+    assert fs.cat_file(f"{filled}/copy.bin") == LARGE
+    assert fs.find(filled) == [f"{filled}/{name}" for name in ("copy.bin", "inner/large.bin", "moved.txt")]
+    fs.rm_file(f"{filled}/moved.txt")
+    fs.rm(f"{filled}/inner", recursive=True)
+    fs.rmdir(f"{filled}/empty")
+    assert fs.find(filled) == [f"{filled}/copy.bin"]
+
+
+def test_what_is_not_there_is_not_found(filled: str, fs: StoreFileSystem, tmp_path: Path) -> None:
+    missing = f"{filled}/missing"
+    for act in (fs.info, fs.cat_file, fs.rm_file, fs.ls, lambda path: fs.get_file(path, str(tmp_path / "x"))):
+        with pytest.raises(FileNotFoundError):
+            act(missing)
+    with pytest.raises(FileNotFoundError, match="no store"):
+        StoreFileSystem().pipe_file(f"file{tmp_path}/nowhere/x", b"x")
+
+
+def test_directories_are_no_files_and_hold_what_is_in_them(filled: str, fs: StoreFileSystem) -> None:
+    for act in (lambda: fs.pipe_file(f"{filled}/inner", b"x"), lambda: fs.open(f"{filled}/inner")):
+        with pytest.raises(IsADirectoryError):
+            act()
+    with pytest.raises(OSError, match="not empty"):
+        fs.rmdir(f"{filled}/inner")
+    with pytest.raises(FileExistsError):
+        fs.mkdir(f"{filled}/inner")
+    with pytest.raises(ValueError, match="mode 'ab'"):
+        fs.open(f"{filled}/small.txt", "ab")
+
+
+def test_what_a_failed_block_wrote_is_not_stored(filled: str, fs: StoreFileSystem) -> None:
+    def fail() -> None:
+        with fs.open(f"{filled}/half.txt", "wb") as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not fs.exists(f"{filled}/half.txt")
+
+
+def test_a_transaction_stores_at_its_end(filled: str, fs: StoreFileSystem) -> None:
+    with fs.transaction:
+        fs.pipe_file(f"{filled}/later.txt", b"later")
+        assert not fs.exists(f"{filled}/later.txt")
+    assert fs.cat_file(f"{filled}/later.txt") == b"later"
+
+
+def test_a_progress_bar_hears_of_every_byte(filled: str, fs: StoreFileSystem, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(LARGE)
+    md5 = hashlib.md5(LARGE).hexdigest()
+    for name in (f"{filled}/files/md5/{md5[:2]}/{md5[2:]}", f"{filled}/plain"):
+        up, down = Callback(), Callback()
+        fs.put_file(str(tmp_path / "file"), name, callback=up)
+        fs.get_file(name, str(tmp_path / "back"), callback=down)
+        assert (up.size, up.value, down.value) == (len(LARGE), len(LARGE), len(LARGE))
+
+
+def test_urls_work_with_fsspec_itself(root: tuple[str, dict[str, str]]) -> None:
+    url, options = root
+    with fsspec.open(f"{url}/text.txt", "w", **options) as file:
+        file.write("hello")
+    with fsspec.open(f"{url}/text.txt", **options) as file:
+        assert file.read() == b"hello"
