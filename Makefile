@@ -37,11 +37,11 @@ tour: $(RUN) ## the commands of a store: two versions, a put killed halfway, dam
 
 .PHONY: test
 test: $(TEST) ## all tests; servers that are not installed are listed at the end
-	@$(BIN)/python -m pytest --durations=15
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations=15
 
 .PHONY: quick
 quick: $(TEST) ## the tests that need neither time nor installed servers
-	@$(BIN)/python -m pytest -m "not slow and not service"
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not service"
 
 .PHONY: oldest
 oldest: ## DVC's own test classes on the oldest DVC that the remote supports, in .venv-dvc-oldest

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -22,7 +23,12 @@ def described() -> dict[str, str | int | float]:
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
     }
-    return about | {library: version for library in LIBRARIES if (version := _version(library))}
+    return about | versions(LIBRARIES)
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Of the libraries among these that are installed."""
+    return {library: version for library in libraries if (version := _version(library))}
 
 
 def server_version(kind: str) -> dict[str, str]:

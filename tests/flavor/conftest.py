@@ -50,6 +50,12 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
+def large(tmp_path: Path) -> Store:
+    """A store whose chunks are so large that a small change is coded as a difference."""
+    return Store.init(str(tmp_path.resolve() / "large"), Settings(pack_bytes=1 << 20, chunk_bytes=64 << 10))
+
+
+@pytest.fixture
 def experiment(store: Store, tracking_uri: str) -> str:
     """The name of an experiment that logs to the store."""
     return _experiment(f"{store.url}/artifacts")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BELOW = {"store", "layout", "transport", "errors", "flavor", "__version__"}
+BELOW = {"store", "codec", "layout", "transport", "errors", "flavor", "__version__"}
 
 
 def imported(directory: Path) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from shardflow.flavor.torch_types import shapes_of
 GB = 1_000_000_000
 MODEL_26_GB = list(transformer(50, 5000, 9900, 50000))
 MODEL_140_GB = list(transformer(68, 10000, 19950, 100000))
+LLAMA_13B = list(transformer(40, 5120, 13824, 32000))
 LLAMA_70B = list(transformer(80, 8192, 28672, 32000, 1024))
 
 names = st.one_of(
@@ -70,6 +71,35 @@ def test_a_model_of_26_gb_is_13_files_and_one_of_140_gb_is_70(method: str) -> No
         made = plan(model, method)
         assert abs(made.size - size * GB) < 0.01 * size * GB
         assert len(made.shards) == count
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "counts"),
+    [
+        (LLAMA_13B, 26_031_728_640, {"layers": 14, "balanced": 14, "attention": 17}),
+        (LLAMA_70B, 137_953_296_384, {"layers": 82, "balanced": 71, "attention": 96}),
+    ],
+    ids=["13B", "70B"],
+)
+def test_real_models_take_a_file_more_than_their_size_alone(
+    model: list[TensorInfo], size: int, counts: dict[str, int]
+) -> None:
+    """13B is a little larger than 13 files hold, and tensors of 0.5 GB leave room at the end of each file of 70B."""
+    made = {method: plan(model, method) for method in counts}
+    assert {each.size for each in made.values()} == {size}
+    assert {method: len(each.shards) for method, each in made.items()} == counts
+
+
+@pytest.mark.parametrize(("model", "count"), [(MODEL_26_GB, 13), (MODEL_140_GB, 70)], ids=["26 GB", "140 GB"])
+def test_balanced_plans_of_meta_tensors_are_made_in_less_than_a_second(model: list[TensorInfo], count: int) -> None:
+    with torch.device("meta"):
+        state = {tensor.name: torch.empty(tensor.shape, dtype=torch.bfloat16) for tensor in model}
+    start = time.perf_counter()
+    made = plan(shapes_of(state), "balanced", 2 * GB)
+    assert time.perf_counter() - start < 1
+    filled = [shard.size for shard in made.shards]
+    assert len(filled) == count
+    assert max(filled) - min(filled) < 0.05 * max(filled)
 
 
 def test_a_plan_is_made_of_tensors_without_memory() -> None:

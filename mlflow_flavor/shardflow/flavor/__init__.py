@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from shardflow.flavor.environment import get_default_conda_env, get_default_pip_requirements
     from shardflow.flavor.loading import _load_pyfunc as _load_pyfunc
     from shardflow.flavor.loading import iter_tensors, load_model, load_state_dict
+    from shardflow.flavor.migrating import migrate
+    from shardflow.flavor.resharding import reshard
     from shardflow.flavor.saving import log_model, save_model
     from shardflow.flavor.slicing import Rank
 
@@ -22,6 +24,8 @@ _HOMES = {
     **dict.fromkeys(("_load_pyfunc", "iter_tensors", "load_model", "load_state_dict"), "loading"),
     **dict.fromkeys(("log_model", "save_model"), "saving"),
     "Rank": "slicing",
+    "migrate": "migrating",
+    "reshard": "resharding",
 }
 
 __all__ = [
@@ -33,6 +37,8 @@ __all__ = [
     "load_model",
     "load_state_dict",
     "log_model",
+    "migrate",
+    "reshard",
     "save_model",
 ]
 

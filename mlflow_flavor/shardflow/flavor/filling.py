@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from shardflow.flavor.errors import NotRebuildable
+from shardflow.flavor.formats.models import FormatWeights
 from shardflow.flavor.modules import assign, tied_names
 from shardflow.flavor.parts import layer_of
 from shardflow.flavor.reading import Wanted
@@ -19,7 +20,7 @@ Order = Callable[[Sequence[str]], Iterable[str]]
 
 def fill(
     module: torch.nn.Module,
-    weights: StoredWeights,
+    weights: StoredWeights | FormatWeights,
     *,
     order: Order | None = None,
     wanted: Wanted | None = None,
@@ -39,7 +40,7 @@ def fill(
     return module
 
 
-def _layers(module: torch.nn.Module, weights: StoredWeights) -> dict[str, list[str]]:
+def _layers(module: torch.nn.Module, weights: StoredWeights | FormatWeights) -> dict[str, list[str]]:
     """The tensors that the module needs, by layer."""
     stored = set(weights.names())
     needed = module.state_dict(keep_vars=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +11,21 @@ import mlflow
 from mlflow.entities import LoggedModelInput
 from mlflow.models import Model
 
+from shardflow.errors import ShardflowError
 from shardflow.flavor.card import codecs_of
+from shardflow.flavor.changes import BASES_NEEDED, Changes, changes_between
 from shardflow.flavor.errors import ModelMissing
+from shardflow.flavor.folders import StoreFolder
 from shardflow.flavor.places import is_store_url, located
 from shardflow.flavor.plans import Plan
+from shardflow.flavor.relatives import most_alike
 from shardflow.flavor.writing import Written
-from shardflow.store.errors import PathMissing
+from shardflow.store.errors import PathMissing, StoreMissing
 from shardflow.store.store import Store
 
 _MODEL_ID = re.compile(r"/models/(m-[0-9a-f]{32})(/|$)")
+_LONGEST = 5000  # of a tag; MLflow refuses longer ones
+_logger = logging.getLogger("mlflow.shardflow")  # under MLflow's own, whose level and handler the user has set
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +35,31 @@ class Parent:
     uri: str
     url: str | None  # of its weights, if they are in a store
     model_id: str | None
+    named: bool = True  # by whoever logged the other; or else found in the store, being most like it
 
 
-def parent_of(base_model: str | None, weights: str) -> Parent | None:
-    """The model that a URI names, which must exist; `weights` is where in a model its weights are."""
+def model_id_in(location: str) -> str | None:
+    """The logged model whose artifacts lie there."""
+    found = _MODEL_ID.search(location)
+    return found[1] if found else None
+
+
+def parent_of(base_model: str | None, weights: str, target: str | None = None) -> Parent | None:
+    """The model that a URI names, which must exist; `weights` is where in a model its weights are.
+
+    `target` is the URL in a store that the other model's weights go to, if they do.
+    """
     if base_model is None:
         return None
     location = located(base_model)
-    found = _MODEL_ID.search(location)
-    model_id = found[1] if found else None
+    model_id = model_id_in(location)
     if not is_store_url(location):
+        if target is not None:
+            _warn_of(base_model, "is not in a store")
         return Parent(base_model, None, model_id)
     store, path = Store.find(location)
+    if target is not None and not _is_in(store, target):
+        _warn_of(base_model, f"is in another store, {store.url}")
     for candidate in (f"{path}/{weights}", path):
         try:
             store.kind(candidate)
@@ -49,7 +69,33 @@ def parent_of(base_model: str | None, weights: str) -> Parent | None:
     raise ModelMissing(f"{base_model} has nothing at {location}", remedy="name a model that was logged to the end")
 
 
-def note(mlflow_model: Model, plan: Plan, written: Written, parent: Parent | None) -> None:
+def found_parent(url: str, written: Written) -> Parent | None:
+    """The stored model that weights in a store share most with, if they were coded with the help of any."""
+    if not written.reused and not BASES_NEEDED & written.codecs.keys():
+        return None
+    store, path = Store.find(url)
+    found = most_alike(store, path, [file.name for file in written.files])
+    model_id = model_id_in(f"/{found}") if found else None
+    if found is None or model_id is None:
+        return None
+    return Parent(f"models:/{model_id}", str(store.url.joined(found)), model_id, named=False)
+
+
+def changes_from(parent: Parent | None, url: str | None) -> Changes | None:
+    """What is different from the parent, where both are in stores."""
+    if parent is None or parent.url is None or url is None:
+        return None
+    try:
+        before, after = (StoreFolder(*Store.find(place)) for place in (parent.url, url))
+        return changes_between(before, after)
+    except ShardflowError as error:
+        _logger.warning("What changed from %s is not noted: %s", parent.uri, error.message)
+        return None
+
+
+def note(
+    mlflow_model: Model, plan: Plan, written: Written, parent: Parent | None, changes: Changes | None = None
+) -> None:
     """Put the figures on the logged model: parameters where they are fixed, tags where a second run changes them."""
     if mlflow_model.model_id is None:
         return
@@ -58,25 +104,53 @@ def note(mlflow_model: Model, plan: Plan, written: Written, parent: Parent | Non
     facts = {name: value for name, value in _facts(plan, parent).items() if name not in model.params}
     if facts:
         client.log_model_params(model.model_id, facts)
-    tags = {
-        name: str(value)
-        for name, value in (("shardflow.bytes_sent", written.sent), ("shardflow.bytes_reused", written.reused))
-        if value is not None
-    }
-    if written.codecs:
-        tags["shardflow.chunks"] = codecs_of(written)
-    if parent and parent.model_id:
-        tags["shardflow.parent"] = parent.model_id
+    tags = {name: value[:_LONGEST] for name, value in {**_sent(written), **_lineage(parent, changes)}.items()}
     if tags:
         client.set_logged_model_tags(model.model_id, tags)
-    if parent and parent.model_id and mlflow_model.run_id:
+    if parent and parent.named and parent.model_id and mlflow_model.run_id:
         client.log_inputs(mlflow_model.run_id, models=[LoggedModelInput(parent.model_id)])
 
 
 def _facts(plan: Plan, parent: Parent | None) -> Mapping[str, str]:
     facts = {
         "shardflow.bytes": str(plan.size),
+        "shardflow.tensors": str(sum(len(shard.tensors) for shard in plan.shards)),
         "shardflow.files": str(len(plan.shards)),
         "shardflow.sharding": plan.method,
     }
-    return facts | ({"shardflow.base_model": parent.uri} if parent else {})
+    return facts | ({"shardflow.base_model": parent.uri} if parent and parent.named else {})
+
+
+def _sent(written: Written) -> dict[str, str]:
+    if written.sent is None or written.reused is None:
+        return {}
+    tags = {"shardflow.bytes_sent": str(written.sent), "shardflow.bytes_reused": str(written.reused)}
+    return tags | ({"shardflow.chunks": codecs_of(written)} if written.codecs else {})
+
+
+def _lineage(parent: Parent | None, changes: Changes | None) -> dict[str, str]:
+    tags = {}
+    if parent and parent.model_id:
+        tags["shardflow.parent" if parent.named else "shardflow.found_base"] = parent.model_id
+    if changes is None:
+        return tags
+    tags["shardflow.delta"] = changes.kinds
+    for status, amount in changes.tensors.items():
+        word = status.replace(" ", "_")
+        tags[f"shardflow.tensors_{word}"] = str(amount.count)
+        tags[f"shardflow.bytes_{word}"] = str(amount.size)
+    return tags
+
+
+def _is_in(store: Store, target: str) -> bool:
+    try:
+        return Store.find(target)[0].config.id == store.config.id
+    except StoreMissing:
+        return False
+
+
+def _warn_of(base_model: str, why: str) -> None:
+    _logger.warning(
+        "%s %s: nothing can be stored as the difference from it. 'shardflow migrate' takes models into a store.",
+        base_model, why,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ from shardflow.flavor.code import add_code
 from shardflow.flavor.errors import NotRebuildable
 from shardflow.flavor.filling import Order, fill
 from shardflow.flavor.folders import LocalFolder, StoreFolder
+from shardflow.flavor.formats.models import FormatWeights, weights_in
 from shardflow.flavor.modules import assign, built, from_transformers
 from shardflow.flavor.places import model_folder
 from shardflow.flavor.reading import Wanted
@@ -40,20 +41,23 @@ def load_model(
     dtype: Kind = None,
     device: Device = None,
     trust: bool = False,
+    format: str | None = None,  # noqa: A002  # the word everybody looks for
 ) -> torch.nn.Module | dict[str, torch.Tensor]:
     """The module that was logged, with its weights; or weights alone, by name, where `tensors` or `slices` choose some.
 
     A store is read straight into the memory of the tensors. `into` is a module to fill instead of making one, on the
     meta device perhaps, layer by layer as `order` asks. `slices` loads a part of each tensor, `dtype` and `device` say
     what they become on the way. `trust` allows code that came with the model to run. `dst_path` is a directory that
-    is to keep a copy of the files.
+    is to keep a copy of the files. `format` names the checkpoint format of files that no model was logged with.
     """
     if order is not None and into is None:
         raise NotRebuildable("an order of layers needs a module to fill", remedy="pass one as into=")
     if tensors is not None or (slices is not None and into is None):
-        return load_state_dict(model_uri, dst_path, tensors=tensors, slices=slices, dtype=dtype, device=device)
+        return load_state_dict(
+            model_uri, dst_path, tensors=tensors, slices=slices, dtype=dtype, device=device, format=format
+        )
     wanted = _wanted(dtype, device)
-    with _opened(model_uri, dst_path, trust=trust) as weights:
+    with _opened(model_uri, dst_path, trust=trust, format=format) as weights:
         if into is not None:
             _verify(weights)
             return fill(into, weights, order=order, wanted=wanted, slices=slices)
@@ -68,9 +72,10 @@ def load_state_dict(
     slices: Slices | None = None,
     dtype: Kind = None,
     device: Device = None,
+    format: str | None = None,  # noqa: A002
 ) -> dict[str, torch.Tensor]:
     """The weights by name, all of them or those whose names fit a pattern such as `model.layers.0.*`."""
-    with _opened(model_uri, dst_path) as weights:
+    with _opened(model_uri, dst_path, format=format) as weights:
         if tensors is None and slices is None:
             _verify(weights)
         return weights.read_all(weights.names(tensors), _wanted(dtype, device), slices)
@@ -83,9 +88,10 @@ def iter_tensors(
     slices: Slices | None = None,
     dtype: Kind = None,
     device: Device = None,
+    format: str | None = None,  # noqa: A002
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and tensor, one after the other, so that a model larger than the memory can be gone through."""
-    with _opened(model_uri, None) as weights:
+    with _opened(model_uri, None, format=format) as weights:
         yield from weights.each(weights.names(tensors), _wanted(dtype, device), slices)
 
 
@@ -93,23 +99,29 @@ def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Predi
     """What `mlflow.pyfunc.load_model` calls, with the directory of the weights."""
     config = model_config or {}
     device = torch.device(config.get("device") or _default_device())
-    with StoredWeights(LocalFolder(Path(path))) as weights:
+    with weights_in(LocalFolder(Path(path))) as weights:
         wanted = _wanted(config.get("dtype"), device)
         return Predictor(_rebuilt(weights, wanted, trust=bool(config.get("trust"))).to(device), device)
 
 
 @contextmanager
-def _opened(model_uri: str, dst_path: str | None, *, trust: bool = False) -> Iterator[StoredWeights]:
+def _opened(
+    model_uri: str,
+    dst_path: str | None,
+    *,
+    trust: bool = False,
+    format: str | None = None,  # noqa: A002
+) -> Iterator[StoredWeights | FormatWeights]:
     folder = model_folder(str(model_uri), dst_path)
     if MODEL_FILE in folder.names():
         if trust:
             add_code(folder)
         folder = folder.inside(WEIGHTS)
-    with StoredWeights(folder) as weights:
+    with weights_in(folder, format) as weights:
         yield weights
 
 
-def _rebuilt(weights: StoredWeights, wanted: Wanted, *, trust: bool) -> torch.nn.Module:
+def _rebuilt(weights: StoredWeights | FormatWeights, wanted: Wanted, *, trust: bool) -> torch.nn.Module:
     rebuild = weights.recipe.rebuild if weights.recipe else None
     name = weights.folder.name
     if rebuild is None:
@@ -132,7 +144,7 @@ def _rebuilt(weights: StoredWeights, wanted: Wanted, *, trust: bool) -> torch.nn
     return module.to(wanted.device) if wanted.device is not None else module
 
 
-def _verify(weights: StoredWeights) -> None:
+def _verify(weights: StoredWeights | FormatWeights) -> None:
     if not isinstance(weights.folder, StoreFolder):
         weights.verify()
 

@@ -52,6 +52,7 @@ class Recipe(msgspec.Struct, frozen=True):
     files: tuple[StoredFile, ...]
     aliases: Mapping[str, str]  # names of tensors that are stored under another name
     rebuild: Rebuild | None = None
+    checkpoint: str = "safetensors"  # the format of the weights
 
 
 def encode_recipe(recipe: Recipe) -> bytes:

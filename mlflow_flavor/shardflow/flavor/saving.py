@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from mlflow.utils.model_utils import (
 from shardflow.flavor import FLAVOR_NAME, environment
 from shardflow.flavor.card import CARD_FILE, Description, card_of
 from shardflow.flavor.errors import NotRebuildable
-from shardflow.flavor.lineage import note, parent_of
+from shardflow.flavor.formats.models import written_as
+from shardflow.flavor.formats.registry import DEFAULT, requirements_of
+from shardflow.flavor.lineage import changes_from, found_parent, note, parent_of
 from shardflow.flavor.loading import WEIGHTS
 from shardflow.flavor.modules import checked_factory
 from shardflow.flavor.places import is_store_url
@@ -52,6 +54,7 @@ class _Saved:
     weights: Weights
     written: Written
     rebuild: Rebuild | None
+    format: str
 
 
 def save_model(
@@ -74,6 +77,7 @@ def save_model(
     base_model: str | None = None,
     trust: bool = False,
     weights_url: str | None = None,
+    format: str = DEFAULT,  # noqa: A002  # the word everybody looks for
     validate_serving_input: bool = True,
 ) -> Model:
     """Save a model as a directory that MLflow understands, its weights as safetensors as Hugging Face lays them out.
@@ -82,6 +86,7 @@ def save_model(
     a Hugging Face model. A module is made again by `factory`, a `package.module:function`, with `factory_arguments`;
     from its config if it is one of transformers; and otherwise from a pickle of all but its weights, if `trust` says
     that whoever loads it may run its code. `weights_url` is where in a store the weights go, instead of below `path`.
+    `format` is the checkpoint format of the weights: safetensors, or another of `shardflow.flavor.formats.names()`.
     """
     del validate_serving_input  # for mlflow.models.Model.log, which hands it on
     _validate_env_arguments(conda_env, pip_requirements, extra_pip_requirements)
@@ -94,21 +99,31 @@ def save_model(
     with ExitStack() as stack:
         weights = weights_of(model, Sharding(sharding, max_shard_bytes), stack, trust=trust)
         rebuild = _rebuild(model, weights, factory, factory_arguments, inside, trust=trust)
-        write_beside(weights, inside)
-        parent = parent_of(base_model, WEIGHTS)
-        written = _written(weights, inside, weights_url, parent.url if parent else None)
-    saved = _Saved(weights, written, rebuild)
+        write_beside(weights if format == DEFAULT else replace(weights, index=None), inside)
+        parent = parent_of(base_model, WEIGHTS, weights_url)
+        if format == DEFAULT:
+            written = _written(weights, inside, weights_url, parent.url if parent else None)
+        else:
+            written = written_as(format, model, inside, weights_url)
+    if parent is None and weights_url is not None and format == DEFAULT:
+        parent = found_parent(weights_url, written)
+    changes = changes_from(parent, weights_url if format == DEFAULT else None)
+    saved = _Saved(weights, written, rebuild, format)
     (inside / RECIPE_FILE).write_bytes(encode_recipe(_recipe(saved)))
-    card = Description(weights.plan, written, WEIGHTS, _in_words(rebuild), base_model)
+    card = Description(weights.plan, written, WEIGHTS, _in_words(rebuild), parent, changes, format)
     (directory / CARD_FILE).write_text(card_of(card))
     files = _copy_extra_files(list(extra_files) if extra_files else None, str(directory))
     _add_flavors(mlflow_model, saved, code, files)
     mlflow_model.model_size_bytes = sum(file.size for file in written.files)
     mlflow_model.save(str(directory / MLMODEL_FILE_NAME))
     environment.write_environment(
-        directory, conda_env, pip_requirements, extra_pip_requirements, transformers=isinstance(rebuild, HuggingFace)
+        directory,
+        conda_env,
+        pip_requirements,
+        _with(extra_pip_requirements, format),
+        transformers=isinstance(rebuild, HuggingFace),
     )
-    note(mlflow_model, weights.plan, written, parent)
+    note(mlflow_model, weights.plan, written, parent, changes)
     return mlflow_model
 
 
@@ -140,6 +155,7 @@ def log_model(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     base_model: str | None = None,
     trust: bool = False,
+    format: str = DEFAULT,  # noqa: A002
 ) -> Any:
     """Log a model to the current run; arguments are those of `save_model` and of MLflow's own flavors.
 
@@ -176,6 +192,7 @@ def log_model(
         max_shard_bytes=max_shard_bytes,
         base_model=base_model,
         trust=trust,
+        format=format,
         validate_serving_input=False,  # it would look for the weights on the disk
     )
 
@@ -243,7 +260,15 @@ def _rebuild(
 
 def _recipe(saved: _Saved) -> Recipe:
     plan = saved.weights.plan
-    return Recipe(1, plan.method, saved.written.files, dict(plan.aliases), saved.rebuild)
+    return Recipe(1, plan.method, saved.written.files, dict(plan.aliases), saved.rebuild, saved.format)
+
+
+def _with(extra_pip_requirements: Any, format: str) -> Any:  # noqa: A002
+    """What the format needs, where the user's own requirements are no file."""
+    needed = requirements_of(format)
+    if not needed or isinstance(extra_pip_requirements, str):
+        return extra_pip_requirements
+    return [*(extra_pip_requirements or []), *needed]
 
 
 def _in_words(rebuild: Rebuild | None) -> str:

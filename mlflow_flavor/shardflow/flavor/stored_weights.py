@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
@@ -11,12 +11,12 @@ from typing import Self
 
 import torch
 
-from shardflow.flavor.errors import CheckpointUnusable, ModelMissing, ShardAltered
-from shardflow.flavor.folders import Folder, OpenFile
+from shardflow.flavor.errors import CheckpointUnusable, ModelMissing, ShardAltered, ShardMissing
+from shardflow.flavor.folders import Folder, OpenFile, StoreFolder
 from shardflow.flavor.header import Entry, Header, read_header
 from shardflow.flavor.index import INDEX_FILE, read_index
 from shardflow.flavor.reading import TensorReader, Wanted
-from shardflow.flavor.recipe import RECIPE_FILE, Recipe, decode_recipe
+from shardflow.flavor.recipe import RECIPE_FILE, Recipe, StoredFile, decode_recipe
 from shardflow.flavor.slicing import Slices, box_of
 from shardflow.store.reader import Reader
 
@@ -28,16 +28,23 @@ class StoredWeights:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        names = folder.names()
-        self.recipe = self._recipe() if RECIPE_FILE in names else None
-        self._files: dict[str, tuple[OpenFile, Header]] = {}
-        self._opening = Lock()
-        self._known = {file.name: file for file in self.recipe.files} if self.recipe else {}
+        self._opening, self._looking = Lock(), Lock()
         self._stack = ExitStack()
         with self._stack as opened:  # closed if what follows fails
-            self._home = self._indexed() if INDEX_FILE in names else self._listed(names)
-            self.aliases = dict(self.recipe.aliases) if self.recipe else self._tied()
+            try:
+                self._look()
+            except (ShardMissing, ShardAltered):
+                self._look()  # its files were divided anew between two looks
             self._stack = opened.pop_all()
+
+    def _look(self) -> None:
+        """Find out which files there are and what is in them."""
+        names = self.folder.names()
+        self.recipe = self._recipe() if RECIPE_FILE in names else None
+        self._files: dict[str, tuple[OpenFile, Header]] = {}
+        self._known = {file.name: file for file in self.recipe.files} if self.recipe else {}
+        self._home = self._indexed() if INDEX_FILE in names else self._listed(names)
+        self.aliases = dict(self.recipe.aliases) if self.recipe else self._tied()
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +140,24 @@ class StoredWeights:
         return {alias: kept for alias, kept in texts if kept in self._home and alias not in self._home}
 
     def _reader(self, name: str) -> TensorReader:
+        seen = self._home, self._known
+        try:
+            return self._found(name)
+        except (ShardMissing, ShardAltered):
+            if not self._divided_anew(seen):
+                raise
+            return self._found(name)
+
+    def _divided_anew(self, seen: tuple[Mapping[str, str], Mapping[str, StoredFile]]) -> bool:
+        """Whether the files are others than were seen: a model in a store may be resharded while it is read."""
+        if not isinstance(self.folder, StoreFolder):
+            return False
+        with self._looking:
+            if self._home is seen[0]:
+                self._look()
+            return (self._home, self._known) != seen
+
+    def _found(self, name: str) -> TensorReader:
         kept = self.aliases.get(name, name)
         if kept not in self._home:
             raise CheckpointUnusable(f"{self.folder.name} has no tensor called {name}")

@@ -14,6 +14,7 @@ from shardflow.flavor.recipe import StoredFile
 from shardflow.flavor.weights import Weights
 from shardflow.store.entries import sum_of
 from shardflow.store.errors import StoreMissing
+from shardflow.store.parallel import in_parallel
 from shardflow.store.putting import put_sources
 from shardflow.store.sources import Source
 from shardflow.store.store import Store
@@ -33,9 +34,10 @@ class Written:
 
 def into_store(weights: Weights, url: str, base: str | None = None) -> Written:
     """Stream the weights into the store at a URL; nothing is written anywhere else."""
-    store, path = _store_at(url)
+    store, path = store_at(url)
     done = put_sources(store, weights.below(path), path, base=_base_in(store, base))
-    stats = [store.stat(f"{path}/{source.path}" if path else source.path) for source in weights.sources]
+    paths = (f"{path}/{source.path}" if path else source.path for source in weights.sources)
+    stats = list(in_parallel(store.stat, paths))
     found = zip(weights.sources, stats, strict=True)
     files = tuple(StoredFile(source.path, stat.size, stat.digest or "") for source, stat in found)
     _remove_others(store, path, {file.name for file in files})
@@ -61,7 +63,7 @@ def _small_files(weights: Weights) -> Iterable[tuple[str, Path | bytes]]:
         yield INDEX_FILE, weights.index
 
 
-def _store_at(url: str) -> tuple[Store, str]:
+def store_at(url: str) -> tuple[Store, str]:
     """The store that a URL lies in, made at the artifact root if there is none yet."""
     try:
         return Store.find(url)

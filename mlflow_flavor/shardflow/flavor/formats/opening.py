@@ -1,0 +1,163 @@
+"""Reads arrays through TensorStore, and says which tensor it was where one cannot be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import tensorstore as ts
+import torch
+
+from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.formats.bits import DTYPES, as_array, empty
+from shardflow.flavor.formats.errors import CheckpointDamaged
+from shardflow.flavor.formats.layouts import Json
+from shardflow.flavor.formats.listing import LISTING_FILE, Listing, decode_listing
+from shardflow.flavor.formats.state import whole
+from shardflow.flavor.slicing import Box
+from shardflow.flavor.tensors import TensorInfo
+
+OPERATIONS = 128
+AT_ONCE = 1024
+_FAILURES = (ValueError, RuntimeError, OSError, LookupError, TypeError)
+
+
+def new_context(operations: int = OPERATIONS) -> Any:
+    """What TensorStore may take while it works on the arrays of one checkpoint."""
+    return ts.Context(
+        {
+            "file_io_concurrency": {"limit": operations},
+            "file_io_sync": False,  # as torch.save: what is written is not forced to the disk
+            "cache_pool": {"total_bytes_limit": 0},
+        }
+    )
+
+
+@contextmanager
+def said_of(name: str, done: str, source: object = None) -> Iterator[None]:
+    """Turn what TensorStore raises into an error that names the tensor."""
+    try:
+        yield
+    except _FAILURES as error:
+        if done == "written" and os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        where = f"{source}: " if source is not None else ""
+        reason = " ".join(str(error).partition("[tensorstore_spec")[0].split())
+        remedy = "restore the checkpoint from a copy" if done == "read" else "look at the place it was to go to"
+        raise CheckpointDamaged(f"{where}tensor {name} cannot be {done}: {reason}", remedy=remedy) from None
+
+
+def listed(directory: Path) -> Listing:
+    file = directory / LISTING_FILE
+    if not file.is_file():
+        raise CheckpointUnusable(f"{directory} is unfinished: it has no {LISTING_FILE}", remedy="save it again")
+    return decode_listing(file.read_bytes(), str(file))
+
+
+class TensorStoreCheckpoint:
+    """Arrays by name, each opened when it is read."""
+
+    def __init__(
+        self,
+        source: Path,
+        specs: Mapping[str, Json],
+        tensors: Mapping[str, TensorInfo] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        *,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        self._source = source
+        self._specs = specs
+        self._at_once = at_once
+        self._context = new_context()
+        self.aliases = dict(aliases or {})
+        self.tensors = tensors if tensors is not None else self._found()
+
+    @classmethod
+    def of_listing(cls, directory: Path, at_once: int) -> TensorStoreCheckpoint:
+        """What `tensors.json` lists; whatever is missing of that is lost."""
+        listing = listed(directory)
+        specs = {name: array_spec(directory / item.directory) for name, item in listing.tensors.items()}
+        tensors = {name: TensorInfo(name, item.dtype, item.shape) for name, item in listing.tensors.items()}
+        return cls(directory, specs, tensors, listing.aliases, at_once=min(AT_ONCE, at_once))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Arrays are not held open."""
+
+    def read(self, name: str, box: Box | None = None, /) -> torch.Tensor:
+        kept = self.aliases.get(name, name)
+        target = self._target(kept, box)
+        with said_of(kept, "read", self._source):
+            self._reading(kept, box, target).result()
+        return target
+
+    def load(self, names: Iterable[str], /) -> dict[str, torch.Tensor]:
+        """Several tensors, all in flight at once, as far as the layout allows."""
+        wanted = {name: self.aliases.get(name, name) for name in names}
+        ahead: deque[tuple[str, Any]] = deque()
+        made: dict[str, torch.Tensor] = {}
+        try:
+            for kept in dict.fromkeys(wanted.values()):
+                made[kept] = self._target(kept, None)
+                ahead.append((kept, self._reading(kept, None, made[kept])))
+                if len(ahead) >= self._at_once:
+                    self._settle(ahead)
+        finally:
+            while ahead:  # nobody may still write into memory that is given up
+                self._settle(ahead)
+        return {name: made[kept] for name, kept in wanted.items()}
+
+    def _settle(self, ahead: deque[tuple[str, Any]]) -> None:
+        name, reading = ahead.popleft()
+        with said_of(name, "read", self._source):
+            reading.result()
+
+    def _target(self, name: str, box: Box | None) -> torch.Tensor:
+        if name not in self.tensors:
+            raise CheckpointUnusable(f"{self._source} has no tensor called {name}")
+        info = self.tensors[name]
+        shape = info.shape if box is None else tuple(each.stop - each.start for each in box)
+        return empty(info.dtype, shape)
+
+    def _reading(self, name: str, box: Box | None, target: torch.Tensor) -> Any:
+        info = self.tensors[name]
+        with said_of(name, "read", self._source):
+            array = ts.open(self._specs[name], context=self._context, open=True).result()
+        if array.dtype.name not in DTYPES or DTYPES[array.dtype.name] != info.dtype or array.shape != info.shape:
+            raise CheckpointDamaged(
+                f"{self._source}: tensor {name} is {array.dtype.name} {array.shape}, not {info.dtype} {info.shape}",
+                remedy="restore the checkpoint from a copy",
+            )
+        return ts.array(as_array(target, info.dtype)).write(array[box if box is not None else whole(info.shape)])
+
+    def _found(self) -> dict[str, TensorInfo]:
+        """Types and shapes as the arrays have them, where nothing lists them."""
+        openings = {name: ts.open(spec, context=self._context, open=True) for name, spec in self._specs.items()}
+        return {name: self._info(name, opening) for name, opening in openings.items()}
+
+    def _info(self, name: str, opening: Any) -> TensorInfo:
+        with said_of(name, "read", self._source):
+            array = opening.result()
+        if array.dtype.name not in DTYPES:
+            raise CheckpointUnusable(
+                f"{self._source}: tensor {name} has elements of type {array.dtype.name}, which is not known here"
+            )
+        return TensorInfo(name, DTYPES[array.dtype.name], tuple(array.shape))
+
+
+def array_spec(directory: Path, *, fill_missing: bool = False) -> Json:
+    """How TensorStore opens the array in a directory."""
+    driver = "zarr" if (directory / ".zarray").is_file() else "zarr3"
+    return spec_at({"driver": "file", "path": f"{directory}/"}, driver, fill_missing=fill_missing)
+
+
+def spec_at(kvstore: Json, driver: str, *, fill_missing: bool) -> Json:
+    return {"driver": driver, "kvstore": kvstore, "fill_missing_data_reads": fill_missing}

@@ -1,0 +1,136 @@
+"""Where checkpoints are written and read: a directory that appears at once, a store, a temporary copy of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from shardflow.flavor.formats.errors import CheckpointExists
+from shardflow.store.errors import PathMissing, TargetUnusable
+from shardflow.store.store import Store
+from shardflow.transport.url import SCHEME
+
+_TRIES, _PAUSE_SECONDS = 20, 0.05
+
+
+def in_store(place: str | Path) -> bool:
+    return str(place).startswith(f"{SCHEME}:")
+
+
+@contextmanager
+def written_to_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A directory beside the target that becomes it at the end; nothing is left of it after a failure."""
+    target = target.absolute()
+    if not replace:
+        _require_free(target)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        _put_in_place(partial, target, replace)
+    except OSError as error:
+        raise _unwritable(target, error) from None
+    finally:
+        _remove_tree(partial)
+
+
+def _remove_tree(directory: Path) -> None:
+    """Writes that were begun before one of them failed may still be making files."""
+    for _ in range(_TRIES):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
+@contextmanager
+def written_to_store(url: str, last: str, *, replace: bool = False) -> Iterator[Path]:
+    """A temporary directory that is put into a store at the end, the file that completes it after all others."""
+    store, path = Store.find(url)
+    if not replace:
+        require_free(store, path)
+    with tempfile.TemporaryDirectory(prefix="shardflow-") as made:
+        directory = Path(made) / "checkpoint"
+        directory.mkdir()
+        yield directory
+        final = Path(made) / last
+        (directory / last).rename(final)
+        before = files_at(store, path)
+        remove(store, before & {f"{path}/{last}"})  # from here on, nobody takes old files for a whole checkpoint
+        if any(directory.iterdir()):
+            store.put(directory, path)
+        store.put(final, f"{path}/{last}")
+        names = {f"{path}/{file.relative_to(directory)}" for file in directory.rglob("*") if file.is_file()}
+        remove(store, before - names - {f"{path}/{last}"})
+
+
+def require_free(store: Store, path: str) -> None:
+    """Refuse a path of a store that holds something."""
+    try:
+        store.kind(path)
+    except PathMissing:
+        return
+    if path:
+        raise CheckpointExists(
+            f"{store.url.joined(path)} exists", remedy="save to another path, or say that it is to be replaced"
+        )
+
+
+def files_at(store: Store, path: str) -> set[str]:
+    """The files below a path of a store, or the one at it."""
+    try:
+        return {entry.path for entry in store.ls(path, recursive=True) if entry.kind == "file"}
+    except PathMissing:
+        return set()
+
+
+def remove(store: Store, paths: Iterable[str]) -> None:
+    for path in sorted(paths):
+        with suppress(PathMissing):
+            store.rm(path)
+
+
+@contextmanager
+def fetched(url: str) -> Iterator[Path]:
+    """A copy of what is stored at a URL, as long as it is needed."""
+    store, path = Store.find(url)
+    with tempfile.TemporaryDirectory(prefix="shardflow-") as made:
+        place = Path(made) / (path.rpartition("/")[2] or "checkpoint")
+        store.get(path, place)
+        yield place
+
+
+def _require_free(target: Path) -> None:
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists() or target.is_symlink():
+        raise CheckpointExists(f"{target} exists", remedy="save to another path, or say that it is to be replaced")
+
+
+def _put_in_place(partial: Path, target: Path, replace: bool) -> None:
+    old = partial.with_suffix(".old")
+    moved = replace and target.exists()
+    if moved:
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError as error:
+        if moved:
+            old.rename(target)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise CheckpointExists(f"{target} was made by somebody else meanwhile", remedy="use another path") from None
+        raise
+    if moved:
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def _unwritable(target: Path, error: OSError) -> TargetUnusable:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return TargetUnusable(f"{target} cannot be written: {reason}", remedy="make room, or name another place")

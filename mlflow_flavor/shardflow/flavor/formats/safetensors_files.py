@@ -1,0 +1,199 @@
+"""Checkpoints as safetensors, laid out as Hugging Face does: files on the disk, or streamed into a store."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+import torch
+
+from shardflow.flavor.contents import Content, TensorContent
+from shardflow.flavor.copying import copy_bytes
+from shardflow.flavor.folders import Folder, LocalFolder, OpenFile, StoreFolder
+from shardflow.flavor.formats.interface import Limits
+from shardflow.flavor.formats.places import files_at, remove, require_free
+from shardflow.flavor.formats.state import PIECE_BYTES, MemoryState, State, bytes_in, pieces
+from shardflow.flavor.index import INDEX_FILE, made_index
+from shardflow.flavor.plans import Plan, plan
+from shardflow.flavor.shards import ShardSource, shard_sources
+from shardflow.flavor.slicing import Box
+from shardflow.flavor.stored_weights import StoredWeights
+from shardflow.flavor.tensors import TensorInfo
+from shardflow.store.putting import put_sources
+from shardflow.store.store import Store
+
+ENDING = ".safetensors"
+_MODEL, _WEIGHTS = "MLmodel", "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsFormat:
+    """What is read by everybody."""
+
+    name: str = "safetensors"
+    last: str = INDEX_FILE
+
+    def recognises(self, directory: Path, /) -> bool:
+        if directory.is_file():
+            return directory.suffix == ENDING
+        return directory.is_dir() and any(directory.glob(f"*{ENDING}"))
+
+    def save(self, state: State, directory: Path, limits: Limits, /) -> None:
+        made = _planned(state)
+        for source in _sources(state, made):
+            _write(source, directory / source.path, min(PIECE_BYTES, limits.memory))
+        if len(made.shards) > 1:
+            (directory / INDEX_FILE).write_bytes(made_index(made))
+
+    def open(self, source: Path, /, *, fill_missing: bool = False) -> StoredCheckpoint:
+        del fill_missing  # no part of a file can be left out
+        if source.is_file():
+            return StoredCheckpoint(_Only(LocalFolder(source.parent), source.name))
+        return StoredCheckpoint(LocalFolder(source))
+
+
+class StoredCheckpoint:
+    """Safetensors of a directory, or of a directory in a store."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._weights = StoredWeights(folder)
+        self.aliases = dict(self._weights.aliases)
+        kept = [name for name in self._weights.names() if name not in self.aliases]
+        entries = {name: self._weights.entry(name) for name in kept}
+        self.tensors = {name: TensorInfo(name, entry.dtype, entry.shape) for name, entry in entries.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._weights.__exit__()
+
+    def read(self, name: str, box: Box | None = None, /) -> torch.Tensor:
+        return self._weights.read(name, slices=None if box is None else lambda *_: box)
+
+    def load(self, names: Iterable[str], /) -> dict[str, torch.Tensor]:
+        return self._weights.read_all(names)
+
+
+def stream_to_store(state: State, url: str, *, replace: bool = False) -> None:
+    """Put a state into a store as safetensors, without a file of it anywhere else."""
+    store, path = Store.find(url)
+    made = _planned(state)
+    if not replace:
+        require_free(store, path)
+    index = f"{path}/{INDEX_FILE}" if path else INDEX_FILE
+    before = files_at(store, path) if replace else set()
+    remove(store, before & {index})  # from here on, nobody takes old files for a whole checkpoint
+    sources = list(_sources(state, made, path))
+    put_sources(store, sources, path)
+    if len(made.shards) > 1:
+        store.put(io.BytesIO(made_index(made)), index)
+    remove(store, before - {source.path for source in sources} - {index})
+
+
+def opened_in_store(url: str) -> StoredCheckpoint | None:
+    """What a URL names, if it is safetensors: a directory of them, a model that was logged, or one file."""
+    store, path = Store.find(url)
+    if path.endswith(ENDING):
+        directory, _, name = path.rpartition("/")
+        return StoredCheckpoint(_Only(StoreFolder(store, directory), name))
+    folder = StoreFolder(store, path)
+    if _MODEL in folder.names():
+        folder = folder.inside(_WEIGHTS)
+    return StoredCheckpoint(folder) if any(name.endswith(ENDING) for name in folder.names()) else None
+
+
+class _Only:
+    """One file of a directory that may have others."""
+
+    def __init__(self, folder: Folder, file: str) -> None:
+        self._folder = folder
+        self._file = file
+
+    @property
+    def name(self) -> str:
+        return self._folder.name
+
+    @property
+    def at_once(self) -> int:
+        return self._folder.at_once
+
+    def names(self) -> set[str]:
+        return {self._file}
+
+    def open(self, name: str, /) -> OpenFile:
+        return self._folder.open(name)
+
+    def inside(self, name: str, /) -> Folder:
+        return self._folder.inside(name)
+
+
+class _PieceContent:
+    """A tensor that is read piece by piece while a file is made of it."""
+
+    def __init__(self, state: State, info: TensorInfo) -> None:
+        self._state = state
+        self._info = info
+        self._boxes = list(pieces(info))
+        sizes = [bytes_in(box, info.dtype) for box in self._boxes]
+        self._starts = [0, *accumulate(sizes)]
+        self._loading = Lock()
+        self._loaded: tuple[int, torch.Tensor] | None = None
+
+    def read_into(self, offset: int, target: memoryview, /) -> None:
+        done = 0
+        while done < len(target):
+            place = bisect_right(self._starts, offset + done) - 1
+            count = min(len(target) - done, self._starts[place + 1] - offset - done)
+            copy_bytes(self._piece(place), offset + done - self._starts[place], target[done : done + count])
+            done += count
+
+    def check_unchanged(self) -> None:
+        """A checkpoint that is read verifies itself."""
+
+    def _piece(self, place: int) -> torch.Tensor:
+        with self._loading:
+            if self._loaded is None or self._loaded[0] != place:
+                self._loaded = None  # the memory of the last one, before there is a next one
+                self._loaded = place, self._state.read(self._info.name, self._boxes[place])
+            return self._loaded[1]
+
+
+def _planned(state: State) -> Plan:
+    made = plan(list(state.tensors.values()))
+    return dataclasses.replace(made, aliases={**made.aliases, **state.aliases})
+
+
+def _sources(state: State, made: Plan, directory: str = "") -> Iterator[ShardSource]:
+    return shard_sources(made, {name: _content(state, info) for name, info in state.tensors.items()}, directory)
+
+
+def _content(state: State, info: TensorInfo) -> Content:
+    if isinstance(state, MemoryState):
+        return TensorContent.of(info.name, state.values[info.name])
+    return _PieceContent(state, info)
+
+
+def _write(source: ShardSource, file: Path, memory: int) -> None:
+    buffer = memoryview(bytearray(min(memory, max(1, source.length))))
+    with file.open("xb", buffering=0) as out:
+        for offset in range(0, source.length, len(buffer)):
+            part = buffer[: source.length - offset]
+            source.read_into(offset, part)
+            _write_all(out.fileno(), part)
+
+
+def _write_all(file: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+FORMAT = SafetensorsFormat()

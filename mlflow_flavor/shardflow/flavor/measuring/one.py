@@ -1,0 +1,142 @@
+"""One measurement, in a process of its own: `python -m shardflow.flavor.measuring.one PARAMETERS`, answered in JSON.
+
+What is timed is the operation alone: its libraries are imported, the state is in memory, and a tiny one has gone the
+same way before.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from blake3 import blake3
+from safetensors.torch import load_file
+
+from shardflow.flavor.copying import as_memory
+from shardflow.flavor.measuring import shapes
+from shardflow.flavor.measuring.ways import WAYS, State, Way, bytes_at, made_place
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    states = Path(asked["states"])
+    if asked["verb"] == "checksums":
+        answer = checksums(shapes.read(states, shapes.WEIGHTS))
+    else:
+        way = WAYS[asked["way"]]
+        warm_up(way, asked["place"] + "-tiny")
+        work = saving if asked["verb"] == "save" else loading
+        answer = work(way, asked["place"], states, asked.get("cold", False))
+    print(json.dumps(answer))
+
+
+def warm_up(way: Way, place: str) -> None:
+    """A small state of whole chunks, so that what is compiled or started on first use is there."""
+    torch.manual_seed(1)
+    before = {"large": torch.empty(2048, 4096, dtype=torch.bfloat16).normal_(0, 0.02), "small": torch.ones(8)}
+    state = before | {"large": shapes.trained_on(before["large"])}
+    made_place(way, place)
+    if way.before:
+        way.before(before, place)
+    way.save(state, place)
+    if way.loads:
+        way.load(place)
+
+
+def saving(way: Way, place: str, states: Path, _: bool) -> dict[str, Any]:
+    made_place(way, place)
+    if way.before:
+        way.before(shapes.read(states, shapes.WEIGHTS), place)
+    held = bytes_at(way, place)
+    state = shapes.read(states, way.weights)
+    os.sync()  # or the save would wait for what others wrote
+    found = measured(lambda: way.save(state, place))
+    return found | {"bytes": bytes_at(way, place) - held}
+
+
+def loading(way: Way, place: str, states: Path, cold: bool) -> dict[str, Any]:
+    local = not place.startswith("shardflow:") or place.startswith("shardflow://file")
+    if local:
+        _prepare_cache(Path(place.removeprefix("shardflow://file")), cold=cold)
+    kept: list[State] = []
+    found = measured(lambda: kept.append(way.load(place)))
+    _require_same(kept.pop(), load_file(states / way.weights))
+    return found
+
+
+def checksums(state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """What it takes to run once over all of a state: BLAKE3 with all cores, as the store has it, and torch's CRC-32."""
+    parts = [as_memory(tensor) for tensor in state.values()]
+    digest, took = blake3(max_threads=blake3.AUTO), {}
+    began = time.perf_counter()
+    for part in parts:
+        digest.update(part)
+    took["blake3"] = time.perf_counter() - began
+    began = time.perf_counter()
+    for part in parts:
+        zlib.crc32(part)
+    return took | {"crc32": time.perf_counter() - began}
+
+
+def measured(work: Callable[[], Any]) -> dict[str, Any]:
+    """Seconds, CPU seconds, and the most memory there was beyond what was there before."""
+    gc.collect()
+    peaks = _forget_peak()
+    before, cpu, began = _status("VmRSS"), time.process_time(), time.perf_counter()
+    said = work()
+    seconds, used = time.perf_counter() - began, time.process_time() - cpu
+    peak = _status("VmHWM") - before if peaks else None
+    found = {"seconds": seconds, "cpu_seconds": used, "peak_bytes": peak}
+    return found | (said if isinstance(said, dict) else {})
+
+
+def _require_same(found: State, wanted: State) -> None:
+    different = [name for name in wanted if name not in found or not _same(found[name], wanted[name])]
+    if different or len(found) != len(wanted):
+        raise SystemExit(f"what came back differs: {different[:3]}")
+
+
+def _same(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    return found.dtype == wanted.dtype and torch.equal(found.view(torch.uint8), wanted.view(torch.uint8))
+
+
+def _prepare_cache(directory: Path, *, cold: bool) -> None:
+    """Bring every file into the page cache, or have the kernel drop it."""
+    os.sync()  # what is not on the disk yet cannot be dropped
+    for file in directory.rglob("*"):
+        if not file.is_file():
+            continue
+        with file.open("rb", buffering=0) as opened:
+            if cold and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while not cold and opened.read(8 << 20):
+                pass
+
+
+def _forget_peak() -> bool:
+    """Let the kernel's peak begin anew; only Linux can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _status(name: str) -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:")), 0)
+
+
+if __name__ == "__main__":
+    main()

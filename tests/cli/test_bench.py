@@ -1,0 +1,93 @@
+"""`bench checkpoint` measures every way on a tiny state, and says what it found as table, JSON and chart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Outcome, the_line
+from shardflow.flavor.measuring import course, one, report, shapes
+from shardflow.flavor.measuring.ways import WAYS
+
+Command = Callable[..., Outcome]
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_every_way_goes_there_and_back(name: str, tmp_path: Path) -> None:
+    """In this process; that the processes of a measurement start is shown by the next test."""
+    states, place = tmp_path / "states", str(tmp_path.resolve() / "place")
+    states.mkdir()
+    shapes.prepare(states, shapes.of_bytes(1 << 20))
+    way = WAYS[name]
+    place = f"shardflow://file{place}" if way.stored else place
+    saved = one.saving(way, place, states, False)
+    assert saved["seconds"] > 0
+    assert saved["bytes"] > 0
+    if way.loads:
+        assert one.loading(way, place, states, True)["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_what_was_measured_is_shown(tmp_path: Path, shardflow: Command) -> None:
+    out = tmp_path / "out"
+    words = ("bench", "checkpoint", "--gib", "0.002", "--rounds", "1", "--directory", tmp_path, "--out", out)
+    done = shardflow(*words, "--way", "planes")
+    assert done.code == 0, done.err
+    assert "| store, planes | " in done.out
+    assert "missed" not in done.out  # nothing is held against a state this small
+    assert {file.name for file in out.iterdir()} == {f"checkpoint.{ending}" for ending in ("md", "json", "png", "svg")}
+    assert (out / "checkpoint.md").read_text() == done.out
+    found = json.loads((out / "checkpoint.json").read_text())
+    assert list(found["rows"]) == ["torch", "planes"]
+    assert found["rows"]["planes"]["bytes"] < 0.7 * found["bytes"] < found["rows"]["torch"]["bytes"]
+    assert 0.01 < found["changed"] < 0.2
+    assert (out / "checkpoint.png").read_bytes().startswith(b"\x89PNG")
+    assert "store, planes" in (out / "checkpoint.svg").read_text()
+    assert list(tmp_path.glob("shardflow-bench-*")) == []
+
+
+def test_what_cannot_be_measured_is_told(tmp_path: Path, shardflow: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "give one" in shardflow("bench", "checkpoint", "--gib", "1", "--params", "3b").err
+    assert "there is no 'pickle'" in shardflow("bench", "checkpoint", "--way", "pickle").err
+    assert "GB of disk" in the_line(shardflow("bench", "checkpoint", "--gib", "10000", "--directory", tmp_path))
+    monkeypatch.setattr("sys.executable", shutil.which("false"))
+    failed = shardflow("bench", "checkpoint", "--gib", "0.002", "--way", "planes", "--directory", tmp_path)
+    assert "torch could not be measured: it said nothing" in the_line(failed)
+    assert list(tmp_path.glob("shardflow-bench-*")) == []
+
+
+def rows(**seconds: tuple[float, float, int]) -> dict[str, course.Row]:
+    return {
+        name: course.Row(name, [save], [load], [], size, 1 << 20, 1 << 30)
+        for name, (save, load, size) in seconds.items()
+    }
+
+
+def test_figures_are_held_against_torch_in_the_same_run() -> None:
+    gib = 1 << 30
+    found = course.Results(
+        gib, 1, "local disk", 0.09, {"blake3": 0.2, "crc32": 0.5}, {"cores": 2, "memory_gib": 8},
+        rows(torch=(1.0, 1.0, gib), planes=(0.9, 0.95, int(0.66 * gib)), incremental=(0.6, 1.0, int(0.03 * gib))),
+    )  # fmt: skip
+    verdicts = {(verdict.way, verdict.what): verdict.met for verdict in report.verdicts(found)}
+    assert verdicts == {
+        ("planes", "save"): True,
+        ("planes", "load"): False,
+        ("planes", "size"): True,
+        ("incremental", "save"): False,
+        ("incremental", "load"): True,
+        ("incremental", "size"): True,
+    }
+    page = report.markdown(found)
+    assert "| store, planes | 0.90 s | 0.95 s | 0.660 |" in page
+    assert "save 1: met, load 0.9: missed, size 0.67: met" in page
+
+
+def test_the_shapes_are_those_of_the_models_they_are_named_after() -> None:
+    assert shapes.size_of(shapes.NAMED["3b"]) / 2 == pytest.approx(3.43e9, rel=0.01)
+    assert shapes.size_of(shapes.NAMED["7b"]) / 2 == pytest.approx(6.74e9, rel=0.01)
+    assert shapes.size_of(shapes.of_bytes(4 << 30)) == pytest.approx(4 << 30, rel=0.03)

@@ -1,0 +1,204 @@
+"""Every format brings back every tensor bit by bit, whole or in part, from a directory or a store."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from flavor.formats.states import awkward, bits, differing, every_type, weights
+from shardflow.flavor import formats
+from shardflow.flavor.errors import CheckpointUnusable, TensorUnusable, TrustRequired
+from shardflow.flavor.formats.errors import CheckpointExists, FormatUnavailable
+from shardflow.flavor.formats.interface import Format
+from shardflow.store.errors import PathMissing, TargetUnusable
+from shardflow.store.store import Store
+
+EVERY = formats.names()
+KEEPS_TIES = [name for name in EVERY if name != "dcp"]  # which has no word for it
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_type_of_every_shape_comes_back_bit_by_bit(name: str, tmp_path: Path) -> None:
+    state = every_type()
+    formats.save(state, tmp_path / "checkpoint", format=name)
+    assert differing(state, formats.load(tmp_path / "checkpoint")) == []
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_strided_tied_and_oddly_named_tensors_come_back(name: str, tmp_path: Path) -> None:
+    state = awkward()
+    formats.save(state, tmp_path / "checkpoint", format=name)
+    back = formats.load(tmp_path / "checkpoint", format=name)
+    assert differing(state, back) == []
+    tied = back["embed.weight"].data_ptr() == back["lm_head.weight"].data_ptr()
+    assert tied == (name in KEEPS_TIES)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "tensorstore"])
+def test_tensors_of_many_chunks_come_back_and_are_recognised(name: str, tmp_path: Path) -> None:
+    state = weights()
+    formats.save(state, tmp_path / "checkpoint", format=name)
+    assert differing(state, formats.load(tmp_path / "checkpoint")) == []
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_part_is_read_alone(name: str, tmp_path: Path) -> None:
+    state = weights(rows=200, columns=301)
+    formats.save(state, tmp_path / "checkpoint", format=name)
+    rows = formats.read(tmp_path / "checkpoint", "brain", slice(100, 120))
+    assert torch.equal(rows, state["brain"][100:120])
+    box = formats.read(tmp_path / "checkpoint", "single", (slice(5, 9), slice(-3, None)))
+    assert torch.equal(box, state["single"][5:9, -3:])
+    assert torch.equal(formats.read(tmp_path / "checkpoint", "zeros"), state["zeros"])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_some_tensors_are_loaded_by_pattern_and_others_are_named(name: str, tmp_path: Path) -> None:
+    formats.save(awkward(), tmp_path / "checkpoint", format=name)
+    assert formats.load(tmp_path / "checkpoint", tensors="*.weight").keys() == {"embed.weight", "lm_head.weight"}
+    with pytest.raises(CheckpointUnusable, match=r"no tensor of .* is called nothing"):
+        formats.load(tmp_path / "checkpoint", tensors="nothing")
+    with pytest.raises(CheckpointUnusable, match="has no tensor called nothing"):
+        formats.read(tmp_path / "checkpoint", "nothing")
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_store_takes_and_gives_every_format(name: str, store: Store) -> None:
+    state, url = awkward(), f"{store.url}/checkpoint"
+    formats.save(state, url, format=name)
+    assert differing(state, formats.load(url)) == []
+    with pytest.raises(CheckpointExists, match="exists"):
+        formats.save(state, url, format=name)
+    formats.save({"other": torch.ones(2)}, url, format=name, replace=True)
+    assert formats.load(url).keys() == {"other"}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_memory_that_holds_a_few_rows_is_enough(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint goes from one format into another in pieces."""
+    state = weights(rows=160, columns=301)
+    formats.save(state, tmp_path / "first", format=name)
+    for module in ("zarr", "chunk_files", "torch_files", "safetensors_files"):
+        monkeypatch.setattr(f"shardflow.flavor.formats.{module}.PIECE_BYTES", 16 << 10)
+    for other in EVERY:
+        with formats.opened(tmp_path / "first") as checkpoint:
+            formats.save(checkpoint, tmp_path / f"as-{other}", format=other)
+        assert differing(state, formats.load(tmp_path / f"as-{other}")) == [], other
+
+
+def test_a_torch_file_written_in_pieces_is_a_sound_archive(tmp_path: Path) -> None:
+    formats.save(awkward() | every_type(), tmp_path / "first")
+    with formats.opened(tmp_path / "first") as checkpoint:
+        formats.save(checkpoint, tmp_path / "second", format="torch")
+    with zipfile.ZipFile(tmp_path / "second" / "model.pt") as archive:
+        assert archive.testzip() is None
+    plain = torch.load(tmp_path / "second" / "model.pt", weights_only=True)
+    assert torch.equal(bits(plain["strided"]), bits(awkward()["strided"]))
+
+
+def test_a_torch_file_holds_a_part_of_a_large_tensor_without_the_rest(tmp_path: Path) -> None:
+    formats.save({"part": torch.randn(1000, 1000)[:10]}, tmp_path / "checkpoint", format="torch")
+    assert (tmp_path / "checkpoint" / "model.pt").stat().st_size < 100_000
+
+
+def test_a_directory_that_holds_something_is_refused_or_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "checkpoint"
+    formats.save({"a": torch.ones(3)}, target)
+    with pytest.raises(CheckpointExists, match="checkpoint exists"):
+        formats.save({"b": torch.ones(3)}, target)
+    formats.save({"b": torch.ones(3)}, target, format="torch", replace=True)
+    assert formats.load(target).keys() == {"b"}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_save_that_fails_leaves_the_previous_checkpoint_and_nothing_else(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "checkpoint"
+    formats.save({"a": torch.ones(3)}, target, format=name)
+
+    class Failing:
+        tensors = formats.MemoryState.of(weights(rows=30)).tensors
+        aliases: dict[str, str] = {}  # noqa: RUF012
+
+        def read(self, name: str, box: object = None, /) -> torch.Tensor:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(TargetUnusable, match="No space left on device"):
+        formats.save(Failing(), target, format=name, replace=True)  # type: ignore[arg-type]
+    assert formats.load(target).keys() == {"a"}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_target_in_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TargetUnusable, match="cannot be written"):
+        formats.save({"a": torch.ones(3)}, tmp_path / "file" / "checkpoint")
+
+
+def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnusable, match="no tensors"):
+        formats.save({}, tmp_path / "a")
+    with pytest.raises(CheckpointUnusable, match="is a int, not a tensor"):
+        formats.save({"step": 3}, tmp_path / "a")  # type: ignore[dict-item]
+    with pytest.raises(TensorUnusable, match="meta device"):
+        formats.save({"w": torch.empty(3, device="meta")}, tmp_path / "a")
+    with pytest.raises(TensorUnusable, match="complex128"):
+        formats.save({"w": torch.zeros(3, dtype=torch.complex128)}, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_is_no_checkpoint_is_told(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(CheckpointUnusable, match="does not exist"):
+        formats.load(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointUnusable, match="no checkpoint format that is known here; name it: safetensors"):
+        formats.load(tmp_path / "empty")
+    with pytest.raises((PathMissing, CheckpointUnusable), match="does not exist"):
+        formats.load(f"{store.url}/nothing", format="torch")
+
+
+def test_a_torch_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(TrustRequired, match="would run code"):
+        formats.load(tmp_path / "module.pt")
+
+
+def test_a_format_of_another_package_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    from shardflow.flavor.formats import registry
+
+    made = EntryPoint("mine", "shardflow.flavor.formats.torch_files:FORMAT", registry.GROUP)
+    broken = EntryPoint("broken", "math:pi", registry.GROUP)
+    monkeypatch.setattr(registry, "_entry_points", lambda: {"mine": made, "broken": broken})
+    registry.format_named.cache_clear()
+    try:
+        assert {"mine", "broken"} < set(registry.names())
+        assert isinstance(registry.format_named("mine"), Format)
+        with pytest.raises(FormatUnavailable, match="no save and open"):
+            registry.format_named("broken")
+        with pytest.raises(FormatUnavailable, match="no checkpoint format 'unknown'"):
+            registry.format_named("unknown")
+    finally:
+        registry.format_named.cache_clear()
+
+
+def test_a_format_whose_library_is_missing_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from shardflow.flavor.formats import registry
+
+    monkeypatch.setitem(sys.modules, "tensorstore", None)
+    for module in ("zarr", "opening", "trees"):
+        monkeypatch.delitem(sys.modules, f"shardflow.flavor.formats.{module}", raising=False)
+    registry.format_named.cache_clear()
+    try:
+        with pytest.raises(FormatUnavailable, match="needs tensorstore, which is not installed"):
+            registry.format_named("tensorstore-fast")
+    finally:
+        registry.format_named.cache_clear()

@@ -1,0 +1,162 @@
+"""Weights go to Keras and back by a map of names, and both frameworks give the same answers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # before keras is imported
+
+from keras import Input, Model, layers, ops
+
+from shardflow.flavor.formats.errors import CheckpointExists, FormatUnavailable
+from shardflow.flavor.frameworks import export_keras, import_keras, keras_state, saved_model_state
+from shardflow.flavor.frameworks.agreement import Disagreement
+from shardflow.flavor.frameworks.errors import ConversionFailed, NotMapped
+
+NAMES = {
+    "conv/kernel": "conv.weight",
+    "conv/bias": "conv.bias",
+    "norm/gamma": "norm.weight",
+    "norm/beta": "norm.bias",
+    "norm/moving_mean": "norm.running_mean",
+    "norm/moving_variance": "norm.running_var",
+    "head/kernel": "head.weight",
+    "head/bias": "head.bias",
+}
+
+
+class Image(torch.nn.Module):
+    """Takes images as Keras does, with their channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.norm = torch.nn.BatchNorm2d(4, eps=1e-3)
+        self.head = torch.nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.head(torch.relu(self.norm(self.conv(x.permute(0, 3, 1, 2)))).mean((2, 3)))
+        return made
+
+
+def keras_image() -> Any:
+    inputs = Input((8, 8, 3))
+    hidden = layers.ReLU()(layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, name="conv")(inputs)))
+    return Model(inputs, layers.Dense(2, name="head")(layers.GlobalAveragePooling2D()(hidden)))
+
+
+@pytest.fixture
+def module() -> Image:
+    torch.manual_seed(5)
+    made = Image()
+    made(torch.randn(4, 8, 8, 3))  # gives the norm statistics
+    return made
+
+
+@pytest.fixture
+def example() -> tuple[torch.Tensor]:
+    return (torch.randn(2, 8, 8, 3),)
+
+
+def test_weights_go_to_keras_and_come_back(module: Image, example: tuple[torch.Tensor], tmp_path: Path) -> None:
+    file = tmp_path / "image.weights.h5"
+    found = export_keras(module, keras_image(), file, NAMES, example)
+    assert found.largest_difference < 1e-5
+    back = Image()
+    import_keras(file, keras_image(), back, NAMES, example)
+    for name in NAMES.values():
+        assert torch.equal(back.state_dict()[name], module.state_dict()[name]), name
+    assert torch.equal(keras_state(file)["layers/dense/vars/0"], module.head.weight.T)
+    with pytest.raises(CheckpointExists, match="exists"):
+        export_keras(module, keras_image(), file, NAMES, example)
+    export_keras(module, keras_image(), file, NAMES, example, replace=True)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_map_that_leaves_out_or_invents_a_name_is_told(
+    module: Image, example: tuple[torch.Tensor], tmp_path: Path
+) -> None:
+    file = tmp_path / "image.weights.h5"
+    short = {path: name for path, name in NAMES.items() if path != "norm/beta"}
+    with pytest.raises(NotMapped, match="does not say what norm/beta"):
+        export_keras(module, keras_image(), file, short, example)
+    with pytest.raises(NotMapped, match="the Keras model has no tail/bias"):
+        export_keras(module, keras_image(), file, {**NAMES, "tail/bias": "tail.bias"}, example)
+    with pytest.raises(NotMapped, match=r"the module has no tail\.bias"):
+        export_keras(module, keras_image(), file, {**NAMES, "head/bias": "tail.bias"}, example)
+    with pytest.raises(NotMapped, match=r"conv\.bias is \(4,\) in torch, which does not fit head/bias, \(2,\)"):
+        export_keras(module, keras_image(), file, {**NAMES, "head/bias": "conv.bias"}, example)
+    with pytest.raises(ConversionFailed, match=r"does not end in \.weights\.h5"):
+        export_keras(module, keras_image(), tmp_path / "image.h5", NAMES, example)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # keras and numpy
+def test_models_that_answer_otherwise_are_told_and_left_as_they_were(
+    module: Image, example: tuple[torch.Tensor], tmp_path: Path
+) -> None:
+    swapped = {**NAMES, "norm/gamma": "norm.bias", "norm/beta": "norm.weight"}
+    torch.nn.init.normal_(module.norm.bias)
+    model = keras_image()
+    before = [ops.convert_to_numpy(weight).copy() for weight in model.weights]
+    with pytest.raises(Disagreement, match="output 0 differs by"):
+        export_keras(module, model, tmp_path / "image.weights.h5", swapped, example)
+    assert all(
+        np.array_equal(ops.convert_to_numpy(weight), old) for weight, old in zip(model.weights, before, strict=True)
+    )
+    export_keras(module, model, tmp_path / "image.weights.h5", NAMES, example)
+    other = Image()
+    kept = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(Disagreement, match="output 0 differs by"):
+        import_keras(tmp_path / "image.weights.h5", keras_image(), other, swapped, example)
+    assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in kept.items())
+
+
+def test_a_file_that_is_no_hdf5_or_of_another_model_is_told(
+    module: Image, example: tuple[torch.Tensor], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.weights.h5").write_bytes(b"not hdf5")
+    with pytest.raises(ConversionFailed, match="cannot be read as HDF5"):
+        keras_state(tmp_path / "bad.weights.h5")
+    with pytest.raises(ConversionFailed, match="does not fit the Keras model"):
+        import_keras(tmp_path / "bad.weights.h5", keras_image(), module, NAMES, example)
+
+
+def test_a_saved_model_without_tensorflow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
+    with pytest.raises(ConversionFailed, match="no SavedModel"):
+        saved_model_state(tmp_path)
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(FormatUnavailable, match="tensorflow, which is not installed"):
+        saved_model_state(tmp_path)
+
+
+def test_a_saved_model_is_read_through_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader stands in for TensorFlow, which is too large to install for a test."""
+    held = {
+        "_CHECKPOINTABLE_OBJECT_GRAPH": np.array(b"graph"),
+        "dense/kernel/.ATTRIBUTES/VARIABLE_VALUE": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "step/.ATTRIBUTES/VARIABLE_VALUE": np.int64(7),
+    }
+    asked: list[str] = []
+
+    def load_checkpoint(path: str) -> SimpleNamespace:
+        asked.append(path)
+        return SimpleNamespace(get_variable_to_shape_map=lambda: dict.fromkeys(held, ()), get_tensor=held.__getitem__)
+
+    stand_in = SimpleNamespace(
+        train=SimpleNamespace(load_checkpoint=load_checkpoint), errors=SimpleNamespace(OpError=RuntimeError)
+    )
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", stand_in)
+    (tmp_path / "saved_model.pb").touch()
+    found = saved_model_state(tmp_path)
+    assert asked == [str(tmp_path / "variables" / "variables")]
+    assert torch.equal(found["dense/kernel"], torch.arange(6.0).reshape(2, 3))
+    assert int(found["step"]) == 7
