@@ -131,20 +131,18 @@ def commit(message: str) -> None:
 
 
 def run(line: str) -> str:
-    """A command in the project, shown with what it says; a failure ends the demo."""
+    """A command in the project, shown with what it says while it says it; a failure ends the demo."""
     print(f"$ {line}", flush=True)
-    said = output_of(shlex.split(line))
-    print(said, end="", flush=True)
-    return said
-
-
-def output_of(command: list[str]) -> str:
-    done = subprocess.run(  # noqa: S603
-        command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if done.returncode:
-        fail(f"{shlex.join(command)} ended with exit code {done.returncode}:\n{done.stdout}")
-    return done.stdout
+    said = []
+    with subprocess.Popen(  # noqa: S603
+        shlex.split(line), cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as command:
+        for text in command.stdout or ():
+            print(text, end="", flush=True)
+            said.append(text)
+    if command.returncode:
+        fail(f"that ended with exit code {command.returncode}")
+    return "".join(said)
 
 
 def say(text: str) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from services import mlflow_state
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -44,6 +46,20 @@ def interruptible() -> None:
     """A run started in the background ignores Ctrl-C, and so would every command that it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_mlflow_of_a_module() -> Iterator[None]:
+    """What fixtures of one module tell MLflow is no news to the next module."""
+    with mlflow_state.as_it_was():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_mlflow() -> Iterator[None]:
+    """Nor what a test tells it to the next test."""
+    with mlflow_state.as_it_was():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -77,4 +77,4 @@ def test_shells_can_complete_commands(process: Command) -> None:
     assert script.code == 0
     assert "_SHARDFLOW_COMPLETE=bash_complete" in script.out
     words = process(_SHARDFLOW_COMPLETE="bash_complete", COMP_WORDS="shardflow re", COMP_CWORD="1")
-    assert words.out.split() == ["plain,repack", "plain,rebuild"]
+    assert words.out.split() == ["plain,reshard", "plain,repack", "plain,rebuild"]

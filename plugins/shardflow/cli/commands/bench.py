@@ -20,7 +20,12 @@ GIB = 1 << 30
 
 @click.group("bench", short_help="Measure on this machine.")
 def command() -> None:
-    """Measure how fast Shardflow is on this machine, beside what people use otherwise."""
+    """Measure how fast Shardflow is on this machine, beside what people use otherwise.
+
+    \b
+    Example:
+      shardflow bench checkpoint --gib 1
+    """
 
 
 @command.command("checkpoint", short_help="Checkpoint formats side by side.")

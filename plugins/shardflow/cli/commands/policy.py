@@ -23,6 +23,11 @@ def command() -> None:
     """A policy says which moves of which models need which evidence: metrics, an evaluation, approvals, a signature, a
     known lineage. MLflow's server holds every move to the policy that SHARDFLOW_POLICY names, or to the file
     shardflow-policy.yaml beside its SQLite database.
+
+    \b
+    Examples:
+      shardflow policy init
+      shardflow policy explain llama/3 production
     """
 
 
