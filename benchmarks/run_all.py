@@ -13,8 +13,15 @@ from harness import machine, markdown
 from harness.options import RESULTS
 
 HERE = Path(__file__).parent
-WITH_SERVER = ("resume", "link", "s3_transfer", "memory", "small_files")
-ALONE = ("versions",)
+FOLDERS = {
+    "flavor": "flavor/run",
+    "dvc": "dvc/run",
+    "dvc_checkpoints": "dvc/checkpoints",
+    "incremental": "checkpoints/incremental",
+    "registry": "registry/run",
+}
+WITH_SERVER = ("resume", "link", "s3_transfer", "memory", "small_files", "flavor", "dvc")
+ALONE = ("versions", "dvc_checkpoints", "incremental", "registry")
 NAMES = (*WITH_SERVER, *ALONE)
 CODEC = "codec_speed"
 
@@ -42,7 +49,12 @@ def main() -> None:
 def succeeded(name: str, arguments: argparse.Namespace) -> bool:
     """Run one benchmark in its own process."""
     print(f"== {name}", flush=True)
-    command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(arguments.results / f"{name}.json")]
+    command = [
+        sys.executable,
+        str(HERE / f"{FOLDERS.get(name, name)}.py"),
+        "--json",
+        str(arguments.results / f"{name}.json"),
+    ]
     if name == CODEC:
         command += ["--repeat", "3"] if arguments.small else []
     else:
