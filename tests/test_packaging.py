@@ -33,7 +33,8 @@ def built(source: Path, kind: str, into: Path) -> Path:
 
 def wheel_of(sdist: Path, home: Path) -> Path:
     with tarfile.open(sdist) as archive:
-        archive.extractall(home, filter="data")
+        # Python 3.11 has filters from 3.11.4 on, and later ones warn where none is named.
+        archive.extractall(home, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # type: ignore[arg-type]
     (source,) = home.iterdir()
     return built(source, "wheel", home)
 

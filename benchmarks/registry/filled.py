@@ -21,6 +21,7 @@ from shardflow.registry.versions import alias_of
 PAGE = 20_000
 STAGES = ("None", "Staging", "Production", "Archived")
 FOLLOWED = ("staging", "production")
+AGE = 3600.0  # of what is filled in, so that no policy has to wait for it
 CHAIN = "chain"
 PARENT_TAG = "parent"
 """How somebody without lineage would note it: a tag with the number of the version before."""
@@ -43,7 +44,7 @@ def stage_of(version: int, versions: int) -> int:
 
 def fill(engine: Engine, models: int, versions: int, *, ours: bool) -> None:
     """Models with versions, a tag and an alias each, and a few aliases more; `ours` adds the registry's own tables."""
-    now = milliseconds(time.time())
+    now = milliseconds(time.time() - AGE)
     pairs = [(model, version) for model in range(models) for version in range(1, versions + 1)]
     common = {"creation_time": now, "last_updated_time": now}
     _write(engine, SqlRegisteredModel, ({"name": name_of(model), **common} for model in range(models)))
@@ -60,7 +61,7 @@ def fill(engine: Engine, models: int, versions: int, *, ours: bool) -> None:
 
 def fill_chain(engine: Engine, length: int, *, ours: bool) -> None:
     """A line of versions of one model, each made from the one before."""
-    now = milliseconds(time.time())
+    now = milliseconds(time.time() - AGE)
     common = {"creation_time": now, "last_updated_time": now}
     numbers = range(1, length + 1)
     _write(engine, SqlRegisteredModel, iter([{"name": CHAIN, **common}]))

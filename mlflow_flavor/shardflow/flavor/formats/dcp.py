@@ -11,6 +11,7 @@ import pickle
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import EnumMeta
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -178,12 +179,20 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str, /) -> Any:
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
+        if (module, name) == ("builtins", "getattr"):
+            return _member  # as Python 3.11 up to 3.11.3 pickles members of enumerations
         if (module, name) not in _KNOWN:
             raise TrustRequired(
                 f"the metadata of the checkpoint hold {module}.{name}, which describes no tensors",
                 remedy="load it with torch.distributed.checkpoint if you know who wrote it",
             )
         return super().find_class(module, name)
+
+
+def _member(enumeration: Any, name: Any) -> Any:
+    if not isinstance(enumeration, EnumMeta):
+        raise pickle.UnpicklingError(f"there is something of {enumeration!r} in it, which describes no tensors")
+    return enumeration[name]
 
 
 def _metadata(file: Path) -> Metadata:

@@ -17,7 +17,7 @@ from shardflow.store.errors import PathMissing, TargetUnusable
 from shardflow.store.store import Store
 from shardflow.transport.url import SCHEME
 
-_TRIES, _PAUSE_SECONDS = 20, 0.05
+_TRIES, _PAUSE_SECONDS, _STAYS_AWAY = 40, 0.05, 3
 
 
 def in_store(place: str | Path) -> bool:
@@ -42,12 +42,14 @@ def written_to_directory(target: Path, *, replace: bool = False) -> Iterator[Pat
 
 
 def _remove_tree(directory: Path) -> None:
-    """Writes that were begun before one of them failed may still be making files."""
+    """Remove what a failure left, and what writes that had been begun by then still make: until it stays away."""
+    away = 0 if directory.exists() else _STAYS_AWAY
     for _ in range(_TRIES):
-        shutil.rmtree(directory, ignore_errors=True)
-        if not directory.exists():
+        if away >= _STAYS_AWAY:
             return
+        shutil.rmtree(directory, ignore_errors=True)
         time.sleep(_PAUSE_SECONDS)
+        away = 0 if directory.exists() else away + 1
 
 
 @contextmanager
