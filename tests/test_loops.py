@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from shardflow.errors import ShardflowError
-from shardflow.loops import Loops
+from shardflow.loops import MANY_BITS, Loops
 
 LARGE, SMALL = 1 << 20, 10
 
@@ -47,6 +47,22 @@ def test_small_work_does_not_start_a_compiler() -> None:
     both = loops(lambda: str(made.append(1)))
     assert both.serving(SMALL) == "plain"
     assert not made
+
+
+def test_bits_start_a_compiler_once_they_were_many_and_are_served_by_it_from_then_on() -> None:
+    made: list[int] = []
+
+    def make() -> str:
+        made.append(1)
+        return "compiled"
+
+    both = loops(make)
+    assert [both.serving_bits(1000) for _ in range(MANY_BITS)] == ["plain"] * MANY_BITS
+    assert not made
+    both.serving_bits(SMALL)
+    assert both.best() == "compiled"
+    assert both.serving_bits(SMALL) == "compiled"
+    assert made == [1]
 
 
 def test_they_are_made_once_however_many_ask() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 VARIABLE = "SHARDFLOW_KERNELS"
+MANY_BITS = 256
 
 
 class Loops(Generic[T]):
@@ -31,18 +32,27 @@ class Loops(Generic[T]):
         self._lock = threading.Lock()
         self._made: T | None = None
         self._hopeless = False
+        self._bits = 0
         self._maker: threading.Thread | None = None
 
     def serving(self, size: int) -> T:
         """The loops to use on `size` bytes now."""
+        return self.plain if not wished() and size < self._worth else self._at_hand(begin=True)
+
+    def serving_bits(self, size: int) -> T:
+        """The same where that may have been all: the compiled ones are made once it was much, and serve any size."""
+        self._bits += size
+        return self._at_hand(begin=self._bits > MANY_BITS * self._worth)
+
+    def _at_hand(self, *, begin: bool) -> T:
         wish = wished()
         if wish == "numpy":
             return self.plain
         if wish == "numba":
             return self._demanded()
-        if self._made is None and size >= self._worth:
+        if self._made is None and begin:
             self._begin()
-        return self.plain if self._made is None or size < self._worth else self._made
+        return self.plain if self._made is None else self._made
 
     def best(self) -> T:
         """The fastest that works here, if need be after a wait."""

@@ -11,7 +11,9 @@ from blake3 import blake3
 
 from shardflow import codec
 from shardflow.dtype import DType
+from shardflow.store.bases import Known
 from shardflow.store.catalog import Catalog
+from shardflow.store.gear import Gear
 from shardflow.store.manifest import MAGIC, Manifest
 from shardflow.store.pack import PackBuilder, PackEntry, pack_key
 from shardflow.transport import StoreURL, Transport, connect
@@ -80,3 +82,22 @@ def manifest_from_the_future() -> bytes:
     """What a newer version might write: whole, but of a format with another number."""
     magic, content = MAGIC[:7] + b"\x02", b"anything at all"
     return magic + blake3(magic + content).digest() + content
+
+
+def cut_by(gear: Gear, data: bytes) -> list[tuple[bytes, bytes]]:
+    """The chunks that a file is cut into by content, each with its name."""
+    ends = gear.cuts(data, final=True)
+    return [(named(data[start:end]), data[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def taken_up(catalog: Catalog, chunks: Sequence[tuple[bytes, bytes]], layout: str = "plain") -> Known:
+    """A file of these chunks, with their names, as a writer knows it that has looked it up."""
+    pack = catalog.number_of(named(b"a pack"))
+    rows = array("I")
+    for name, data in chunks:
+        row = catalog.find(name)
+        rows.append(catalog.add(name, pack, 8, len(data), len(data), 0) if row is None else row)
+    table, sequence = catalog.table(rows)
+    whole = b"".join(data for _, data in chunks)
+    manifest = Manifest(len(whole), named(whole), layout=layout, table=table, sequence=sequence)
+    return Known("earlier", manifest, catalog.add_manifest(manifest))

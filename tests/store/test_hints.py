@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -106,6 +107,32 @@ def test_a_changed_file_still_shares_features(change: str) -> None:
     else:
         changed[::100_000] = bytes(len(changed[::100_000]))
     assert set(features(bytes(changed))) & set(features(CONTENT))
+
+
+def test_a_large_file_that_begins_like_none_is_expected_to_be_cut_from_end_to_end(place: Transport) -> None:
+    class Expecting(Gear):
+        expected: tuple[int, ...] = ()
+
+        def expect(self, size: int) -> None:
+            self.expected += (size,)
+
+    def expected(content: bytes, layout: Layout = PLAIN) -> tuple[int, ...]:
+        gear = Expecting(2048, 8192, 32768)
+        features_of(lambda start, length: content[start : start + length], len(content), gear, layout, stored=place)
+        return gear.expected
+
+    large = CONTENT + noise(1 << 20, 1)
+    assert expected(large) == (len(large),)
+    assert expected(CONTENT) == expected(large, model()) == ()
+    hinted(place, "m", *features(CONTENT))
+    assert expected(large) == ()
+    assert expected(large[::-1]) == (len(large),)
+
+
+def test_the_windows_may_be_looked_at_on_several_threads() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = features_of(lambda at, length: CONTENT[at : at + length], len(CONTENT), GEAR, model(), pool.map)
+    assert found == features(CONTENT, model())
 
 
 def test_files_with_nothing_in_common_share_nothing() -> None:

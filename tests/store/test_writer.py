@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import threading
 from collections import Counter
@@ -12,11 +13,18 @@ from typing import Any
 import pytest
 
 from faults.crashing import Crash, Fate, mortal
+from shardflow.store import hints
 from shardflow.store.errors import PackMissing, SourceUnusable
+from shardflow.store.gear import Gear
 from shardflow.store.journal import Journal
+from shardflow.store.manifest import decode_manifest
+from shardflow.store.paths import key_of
 from shardflow.store.store import Store
 from shardflow.transport import ByteBudget, Cancellation, Transport
+from store.conftest import SMALL
 from store.samples import noise
+
+_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -121,6 +129,67 @@ def test_many_puts_may_read_from_readers_at_once(store: Store) -> None:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert len(list(store.ls(""))) == 7
+
+
+def chunks(store: Store, path: str) -> list[tuple[bytes, int]]:
+    """Names and sizes of what a file is made of."""
+    manifest = decode_manifest(store.transport.read(key_of(path)), path)
+    return [(manifest.table.id(row), int(manifest.table.size[row])) for row in manifest.sequence]
+
+
+@pytest.fixture
+def fresh() -> Store:
+    """A store that knows nothing of earlier versions."""
+    return Store.init(f"shardflow://memory/fresh-{next(_numbers)}", SMALL)
+
+
+@pytest.mark.parametrize("path", ["same", "other"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["file", "stream"])
+def test_a_new_version_is_cut_as_where_there_is_no_earlier_one_and_little_of_it_scanned(
+    store: Store, fresh: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, is_stream: bool
+) -> None:
+    earlier = noise(9 << 20)
+    new = (
+        earlier[: 5 << 20] + noise(3000, 1) + earlier[5 << 20 : 8 << 20] + noise(3000, 2) + earlier[(8 << 20) + 3000 :]
+    )
+    (tmp_path / "earlier").write_bytes(earlier)
+    (tmp_path / "new").write_bytes(new)
+    fresh.put(tmp_path / "new", "new")
+    store.put(tmp_path / "earlier", "same")
+
+    scanned = []
+    cuts = Gear.cuts
+    monkeypatch.setattr(
+        Gear, "cuts", lambda gear, data, *a, **k: scanned.append(len(data)) or cuts(gear, data, *a, **k)
+    )
+    report = store.put(io.BytesIO(new) if is_stream else tmp_path / "new", path)
+
+    assert chunks(store, path) == chunks(fresh, "new")
+    assert store.open(path).read() == new
+    assert report.bytes_reused > len(new) - 50_000
+    for_hints = (1 if is_stream else 3) * hints.WINDOW_BYTES
+    assert sum(scanned) < for_hints + (200 << 10)
+
+
+def test_what_follows_a_file_that_was_one_chunk_is_cut_as_if_that_were_not_known(
+    store: Store, fresh: Store, tmp_path: Path
+) -> None:
+    """Its end cut it, not its content."""
+    largest = SMALL.cutting.maximum
+    store.put(io.BytesIO(noise(largest)), "m")
+    for each in (store, fresh):
+        each.put(io.BytesIO(noise(largest) + noise(100_000, 1)), "m")
+    assert chunks(store, "m") == chunks(fresh, "m")
+
+
+def test_a_version_whose_packs_are_gone_is_followed_and_its_chunks_written_anew(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(noise(300_000))
+    store.put(tmp_path / "m", "m")
+    for info in list(store.transport.list("packs/")):
+        store.transport.delete(info.key)
+    (tmp_path / "m").write_bytes(noise(300_000) + noise(70_000, 1))
+    assert store.put(tmp_path / "m", "m").bytes_reused == 0
+    assert store.open("m").read() == noise(300_000) + noise(70_000, 1)
 
 
 def test_a_put_that_fails_gives_its_memory_back(store: Store) -> None:

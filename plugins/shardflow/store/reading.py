@@ -22,6 +22,7 @@ class Span:
     start: int
     end: int
     dtype: DType
+    name: bytes | None = None  # where it had to be known to cut here
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,15 @@ class Block:
     buffer: memoryview
     data: memoryview
     spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was read of a source and is not cut yet, from a cut on; `final` if nothing follows."""
+
+    buffer: memoryview
+    data: memoryview
+    final: bool
 
 
 class Buffers:
@@ -44,6 +54,35 @@ class Buffers:
 
     def give(self, memory: memoryview) -> None:
         self._idle.append(memory)
+
+
+class Windows:
+    """The windows of a source whose content decides where it is cut: each begins with what the last left over."""
+
+    def __init__(self, file: RawIOBase, length: int | None, buffers: Buffers) -> None:
+        """`length` is None where only the source's end will tell."""
+        self._file = file
+        self._left = length
+        self._buffers = buffers
+        self._rest = b""
+
+    def __iter__(self) -> Iterator[Window]:
+        final = False
+        while not final:
+            memory, held = self._buffers.take(), len(self._rest)
+            memory[:held] = self._rest
+            wanted = BLOCK_BYTES if self._left is None else min(BLOCK_BYTES, held + self._left)
+            filled = _fill(self._file, memory, held, wanted)
+            if self._left is not None:
+                self._left -= filled - held
+            final = self._left == 0 or filled < wanted
+            yield Window(memory, memory[:filled], final)
+
+    def taken(self, window: Window, spans: tuple[Span, ...]) -> Block:
+        """These chunks of a window as a block; what follows them comes again in the next."""
+        end = spans[-1].end
+        self._rest = bytes(window.data[end:])
+        return Block(window.buffer, window.data[:end], spans)
 
 
 def blocks(file: RawIOBase, runs: Iterable[Run], gear: Gear, buffers: Buffers) -> Iterator[Block]:
@@ -85,24 +124,13 @@ def _fixed_block(file: RawIOBase, runs: list[Run], buffers: Buffers) -> Iterator
 
 
 def _content_blocks(file: RawIOBase, length: int | None, gear: Gear, buffers: Buffers) -> Iterator[Block]:
-    left, carried = length, b""
-    while True:
-        memory = buffers.take()
-        memory[: len(carried)] = carried
-        wanted = BLOCK_BYTES if left is None else min(BLOCK_BYTES, len(carried) + left)
-        filled = _fill(file, memory, len(carried), wanted)
-        if left is not None:
-            left -= filled - len(carried)
-        final = left == 0 or filled < wanted
-        view = memory[:filled]
-        ends = gear.cuts(view, final=final)
+    windows = Windows(file, length, buffers)
+    for window in windows:
+        ends = gear.cuts(window.data, final=window.final)
         if ends:
             starts = [0, *ends[:-1]]
             spans = tuple(Span(start, end, DType.BYTES) for start, end in zip(starts, ends, strict=True))
-            carried = bytes(view[ends[-1] :])
-            yield Block(memory, view[: ends[-1]], spans)
-        if final:
-            return
+            yield windows.taken(window, spans)
 
 
 def _fill(file: RawIOBase, memory: memoryview, start: int, end: int) -> int:

@@ -32,6 +32,7 @@ from shardflow.store.coding import Against, BlockEncoder, Coded, Made
 from shardflow.store.commit import Committer, Pending
 from shardflow.store.config import StoreConfig
 from shardflow.store.cutting import plan
+from shardflow.store.following import Follower, followed_blocks
 from shardflow.store.gear import Gear
 from shardflow.store.journal import Journal
 from shardflow.store.manifest import Manifest, decode_manifest
@@ -44,6 +45,7 @@ from shardflow.store.reading import BLOCK_BYTES, Block, Buffers, blocks, stream_
 from shardflow.store.sending import PackSender
 from shardflow.store.small import inline_manifest
 from shardflow.store.sources import HEAD_BYTES, WRITTEN_LAST, EmptyDirectory, Source
+from shardflow.store.trail import trail_of
 from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, Transport
 
 CANDIDATES = 4
@@ -170,9 +172,10 @@ class Writer:
 
     def _chunked(self, source: Source, file: RawIOBase) -> Pending:
         layout, features = self._look(source, file)
-        against = self._against(source, file, layout, self._learn(source, layout, features))
+        earlier = self._learn(source, layout, features)
+        against = self._against(source, file, layout, earlier)
         digest, noted, rows, size = blake3(), self._noted(), array("I"), 0
-        for examined in self._examined(self._blocks(file, layout), against):
+        for examined in self._examined(self._blocks(source, file, layout, earlier), against):
             size += len(examined.block.data)
             for span, (chunk, known) in zip(examined.block.spans, examined.chunks, strict=True):
                 rows.append(self._place(chunk, span.end - span.start, known))
@@ -195,9 +198,13 @@ class Writer:
         if size is None:
             return Layout("plain", (), None), hints.features_of_head(read_at(0, HEAD_BYTES), self._gear)
         layout = inspect(read_at, size)
-        return layout, hints.features_of(read_at, size, self._gear, layout)
+        return layout, hints.features_of(read_at, size, self._gear, layout, self._workers.map, self._transport)
 
-    def _blocks(self, file: RawIOBase, layout: Layout) -> Iterator[Block]:
+    def _blocks(self, source: Source, file: RawIOBase, layout: Layout, earlier: list[Known]) -> Iterator[Block]:
+        by_content = layout.kind == "plain" and (source.size is None or source.size > self._gear.maximum)
+        if by_content and (trail := trail_of(self._catalog, earlier, self._gear)):
+            follower = Follower(trail, self._gear, self._workers)
+            return followed_blocks(file, source.size, follower, self._buffers)
         if not layout.segments:
             return stream_blocks(file, self._gear, self._buffers)
         runs = plan(layout, self._settings.chunk_bytes, self._settings.cutting.maximum)
@@ -221,7 +228,7 @@ class Writer:
         encoder = BlockEncoder(against)
         for span in block.spans:
             data = block.data[span.start : span.end]
-            chunk = blake3(data).digest()
+            chunk = span.name or blake3(data).digest()
             row = self._catalog.find(chunk)
             if row is not None and self._is_present(row):
                 chunks.append((chunk, row))
