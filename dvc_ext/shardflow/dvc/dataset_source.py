@@ -3,7 +3,7 @@
 A string names such data as `dvc:data/train.csv`, and that of another project or revision as
 `dvc:data/train.csv?rev=v1&repo=URL`. MLflow takes that for a source, as in `from_pandas(table, source="dvc:...")`.
 
-MLflow imports this module while it is imported itself: nothing heavy may be imported here at the top.
+MLflow imports this while it is imported itself: nothing heavy may be imported here at the top. Others ask `datasets`.
 """
 
 import tempfile

@@ -212,3 +212,9 @@ def test_importing_mlflow_with_these_plugins_does_not_import_dvc_or_torch() -> N
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("first", ["import mlflow.data", "from shardflow.dvc.datasets import DvcDatasetSource"])
+def test_whoever_is_imported_first_mlflow_knows_the_source(first: str) -> None:
+    program = f"{first}\nimport mlflow.data\nmlflow.data.from_dvc"
+    subprocess.run([sys.executable, "-W", "error::UserWarning:mlflow", "-c", program], check=True)
