@@ -10,11 +10,9 @@ from blake3 import blake3
 
 from shardflow.flavor.errors import ModelMissing, ShardMissing
 from shardflow.store.errors import PathMissing
+from shardflow.store.parallel import NEAR_READERS, readers
 from shardflow.store.reader import Reader
-from shardflow.store.store import REMOTE, Store, reading_budget
-
-NEAR_AT_ONCE = min(8, (os.cpu_count() or 1) + 1)  # more threads than that only push each other out of the caches
-FAR_AT_ONCE = 8
+from shardflow.store.store import Store, reading_budget
 
 
 class OpenFile(Protocol):
@@ -56,7 +54,7 @@ class StoreFolder:
 
     @property
     def at_once(self) -> int:
-        return FAR_AT_ONCE if self.store.url.backend in REMOTE else NEAR_AT_ONCE
+        return readers(self.store.url)
 
     def names(self) -> set[str]:
         self.store.config.check("read", str(self.store.url))
@@ -84,7 +82,7 @@ class StoreFolder:
 class LocalFolder:
     """A directory on the disk."""
 
-    at_once = NEAR_AT_ONCE
+    at_once = NEAR_READERS
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -15,7 +15,7 @@ from shardflow.store.fetch import Range, cut_short, damaged, ranges, read_stored
 from shardflow.store.manifest import ChunkTable
 from shardflow.transport import Transport, Truncated
 
-BATCH_BYTES = 16 << 20  # of plain bases that are held to decode a few chunks
+BATCH_BYTES = 8 << 20  # of plain bases that are held to decode a few chunks
 MOST_BASE_BYTES = 64 << 20  # that one chunk may rest on, directly and indirectly; writers keep to it
 KEPT_BYTES = 16 << 20
 
@@ -163,10 +163,8 @@ class PlainChunks:
             for base in self.bases(row):
                 if base not in plain:
                     plain |= self._fetched(self._needed([base]))
-            decoded = self._decoded(row, stored.pop(row), plain)
-            data = _copies.lend(len(decoded))
-            data[:] = decoded  # which is work space, overwritten by the next one
-            plain[row] = data
+            data = _copies.lend(int(self._table.size[row]))
+            plain[row] = self._decoded(row, stored.pop(row), plain, data)
             self._keep(row, data)
         return plain
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from shardflow.transport import StoreURL
+
 REQUESTS = 32
+FAR_READERS = 8
+NEAR_READERS = min(FAR_READERS, (os.cpu_count() or 1) + 1)  # more of them only push each other out of the caches
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def readers(url: StoreURL) -> int:
+    """How many threads to read chunks with."""
+    return FAR_READERS if url.is_far else NEAR_READERS
 
 
 def in_parallel(work: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS) -> Iterator[R]:

@@ -19,9 +19,9 @@ from shardflow.store.errors import PackMissing
 from shardflow.store.fetch import Range, ranges
 from shardflow.store.manifest import Manifest, ends_of
 from shardflow.store.pack import MAX_CHUNK_BYTES
+from shardflow.store.parallel import readers
 from shardflow.transport import ByteBudget, Transport
 
-READERS = 8
 KEPT_BYTES = 32 << 20
 PEEKED_BYTES = 4 << 10
 ALIGNED = 8
@@ -58,7 +58,7 @@ class Reader(io.RawIOBase):
         self._kept_bytes = 0
         self._keeping = Lock()
         self._bases = KeptChunks()
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="shardflow-read")
+        self._pool = ThreadPoolExecutor(readers(transport.url), thread_name_prefix="shardflow-read")
         self._version = self._made_of(manifest)
 
     @property

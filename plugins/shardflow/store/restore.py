@@ -15,13 +15,13 @@ from shardflow.store.errors import PathTaken
 from shardflow.store.fetch import Range, ranges
 from shardflow.store.manifest import Manifest
 from shardflow.store.pack import MAX_CHUNK_BYTES
+from shardflow.store.parallel import readers
 from shardflow.store.placing import PartialFile
 from shardflow.store.progress import Progress
 from shardflow.transport import ByteBudget, Cancellation, Transport
 
-READERS = 8
 FILES_AT_ONCE = 16
-RANGES_AT_ONCE = 8 * READERS
+RANGES_AT_ONCE = 8  # for each thread
 
 
 class Restorer:
@@ -32,7 +32,9 @@ class Restorer:
         self._budget = budget
         self._progress = progress
         self._cancel = cancel
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="shardflow-get")
+        threads = readers(transport.url)
+        self._most_waiting = RANGES_AT_ONCE * threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="shardflow-get")
         self._kept = KeptChunks()
         self._open: deque[tuple[PartialFile, deque[Future[None]]]] = deque()
 
@@ -74,7 +76,7 @@ class Restorer:
             self._progress.add(manifest.size)
         chunks = PlainChunks(self._transport, manifest.table, name, self._kept)
         for part in ranges(manifest.table, partial.rows):
-            if len(work) >= RANGES_AT_ONCE:
+            if len(work) >= self._most_waiting:
                 work.popleft().result()
             work.append(self._pool.submit(self._fetch, partial, chunks, part))
         while len(self._open) > FILES_AT_ONCE:

@@ -37,7 +37,6 @@ from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, StoreUR
 
 MEMORY_VARIABLE = "SHARDFLOW_MEMORY_BYTES"
 DEFAULT_MEMORY = 256 << 20
-REMOTE = frozenset({"s3", "gs", "az"})
 
 _budget: ByteBudget | None = None
 
@@ -63,7 +62,7 @@ class Store:
         self.transport = transport
         self.config = config
         self.budget = budget or shared_budget()
-        self._cache = ChunkCache() if transport.url.backend in REMOTE else None
+        self._cache = ChunkCache() if transport.url.is_far else None
 
     @classmethod
     def init(cls, url: StoreURL | str, settings: Settings | None = None, options: Options = None) -> Store:

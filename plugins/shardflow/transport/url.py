@@ -49,6 +49,11 @@ class StoreURL:
         return f"{SCHEME}://{self.backend}/{self.path.removeprefix('/')}"
 
     @property
+    def is_far(self) -> bool:
+        """Whether every request takes a while, however little it asks for."""
+        return self.backend not in {"file", "memory"}
+
+    @property
     def bucket(self) -> str:
         """The bucket, container or in-memory store that everything lies in; empty for `file`."""
         return "" if self.backend == "file" else self.path.split("/", 1)[0]
