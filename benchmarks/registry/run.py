@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
+from evidence import FILES, evidenced
 from filled import CHAIN, CHAMPION, PARENT_TAG, fill, fill_chain, name_of
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
@@ -37,6 +38,7 @@ VERSIONS = 20
 WARM = 10
 MOST = 1.5
 LONG_ENOUGH = 0.100
+EVIDENCED = 60  # versions with files of their own, which take time to store
 LIBRARIES = ("mlflow", "sqlalchemy", "psycopg")
 OPEN = "rules: []\n"
 ASKING = "rules: [{to: production, require: {time_in_status: 1s}}]\n"
@@ -82,7 +84,7 @@ def main() -> None:
         for place in arguments.places:
             with DATABASES[place](space) as (stock, ours), pair(space, stock, ours, sizes) as stores:
                 print(place, flush=True)
-                measure(report, stores, place, sizes)
+                measure(report, stores, place, sizes, space)
     report.show()
     report.write(arguments.json)
 
@@ -130,10 +132,10 @@ def settled(store: SqlAlchemyStore) -> None:
     settle()
 
 
-def measure(report: Report, stores: Pair, place: str, sizes: dict[str, int]) -> None:
+def measure(report: Report, stores: Pair, place: str, sizes: dict[str, int], space: Workspace) -> None:
     """All figures of one kind of database."""
     rounds = sizes["rounds"] + WARM
-    fresh = iter(random.Random(1).sample(range(sizes["models"]), 5 * rounds))
+    fresh = iter(random.Random(1).sample(range(sizes["models"]), 6 * rounds))
 
     def some() -> list[str]:
         """Models that no call has been about."""
@@ -144,6 +146,10 @@ def measure(report: Report, stores: Pair, place: str, sizes: dict[str, int]) -> 
     report.add(compared(f"{place}: transition, policy asks for nothing", stores.times(some(), promoted)))
     stores.policy.write_text(ASKING)
     report.add(compared(f"{place}: transition, policy looks at facts", stores.times(some(), promoted)))
+    names = some()[:EVIDENCED]
+    stores.policy.write_text(evidenced(space, f"evidence-{place}", stores.ours, names, VERSIONS - 1))
+    what = f"{place}: transition, policy asks for an evaluation and a signature of {FILES} files"
+    report.add(compared(what, stores.times(names, promoted), judged=False))  # MLflow's own looks at nothing
     stores.policy.write_text(OPEN)
     report.add(compared(f"{place}: registering a version", stores.times(some(), registered), judged=False))
     report.add(lineage(stores, place, sizes["chain"]))

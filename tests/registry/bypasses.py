@@ -176,4 +176,52 @@ BYPASSES = [
         "Archive llama/1 first",
         "rename",
     ),
+    Bypass(
+        "a version as MLflow reads it and nobody writes it",
+        lambda client: client.transition_model_version_stage("llama", " 3", "Production"),
+        "Move it to staging first",
+        "move",
+    ),
+    Bypass(
+        "the alias of a status for such a version",
+        lambda client: client.set_registered_model_alias("llama", "production", "+3"),
+        "Move it to staging first",
+        "move",
+    ),
+    Bypass(
+        "the tag of the status for such a version",
+        lambda client: client.set_model_version_tag("llama", "3\n", "shardflow.status", "production"),
+        "Move it to staging first",
+        "move",
+    ),
+    Bypass(
+        "deleting who serves, written so",
+        lambda client: client.delete_model_version("llama", " 1"),
+        "Archive llama/1 first",
+        "delete",
+    ),
+    Bypass(
+        "an alias that some databases take for that of a status",
+        lambda client: client.set_registered_model_alias("llama", "prodüction", "3"),
+        "Write production",
+        "alias",
+    ),
+    Bypass(
+        "taking the alias away in such letters",
+        lambda client: client.delete_registered_model_alias("llama", "\uff50roduction"),
+        "Move the version to another status instead",
+        "alias",
+    ),
+    Bypass(
+        "an alias that some databases take for that of a semantic version",
+        lambda client: client.set_registered_model_alias("llama", "V9-9-\uff19", "3"),
+        "Set the tag shardflow.version instead",
+        "alias",
+    ),
+    Bypass(
+        "a tag that some databases take for that of the status",
+        lambda client: client.set_model_version_tag("llama", "1", "shârdflow.status", "draft"),
+        "Use a name that does not begin with shardflow.",
+        "tag",
+    ),
 ]

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 def post(
     live: Live, path: str, body: dict[str, Any], method: str = "POST", *, api: str = "api", **headers: str
 ) -> tuple[int, Any]:
-    """The status and the answer of one request; `api` is "ajax-api" for what pages send."""
+    """The status and the answer of one request; `api` is "ajax-api" for what pages send.
+
+    A path that begins with a slash is below neither.
+    """
     request = urllib.request.Request(
-        f"{live.uri}/{api}/2.0/mlflow/{path}",
+        f"{live.uri}{path}" if path.startswith("/") else f"{live.uri}/{api}/2.0/mlflow/{path}",
         json.dumps(body).encode(),
         {"Content-Type": "application/json", **headers},
         method=method,

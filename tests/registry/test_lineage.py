@@ -46,6 +46,42 @@ def family(here: Place) -> None:
     here.register("llama", here.log(FILES))
 
 
+def children(here: Place, model: str, version: str) -> str | None:
+    found: str | None = here.client.get_model_version(model, version).tags.get("shardflow.children")
+    return found
+
+
+def test_a_version_shows_what_was_made_from_it_as_soon_as_and_as_long_as_it_is_there(here: Place) -> None:
+    family(here)
+    assert children(here, "llama", "1") == "llama/2"
+    assert children(here, "llama", "2") == "merged/1, tuned/1"
+    assert children(here, "llama", "3") is None
+    here.client.rename_registered_model("tuned", "adapted")
+    assert children(here, "llama", "2") == "adapted/1, merged/1"
+    here.client.delete_registered_model("merged")
+    assert children(here, "llama", "2") == "adapted/1"
+    assert children(here, "adapted", "1") is None
+    here.client.copy_model_version("models:/llama/2", "served")
+    assert children(here, "llama", "2") == "adapted/1, served/1"
+    assert children(here, "served", "1") is None
+
+
+def test_of_many_children_a_few_are_named(here: Place) -> None:
+    for step in range(25):
+        here.register("llama", here.log(FILES), parents(("llama", 1)) if step else {})
+    assert str(children(here, "llama", "1")).startswith("llama/2, llama/3, ")
+    assert str(children(here, "llama", "1")).endswith(", llama/21 and 4 more")
+
+
+def test_nobody_else_writes_what_was_made_from_a_version(here: Place) -> None:
+    family(here)
+    with pytest.raises(MlflowException, match="Use a name that does not begin with"):
+        here.client.set_model_version_tag("llama", "1", "shardflow.children", "evil/1")
+    with pytest.raises(MlflowException, match="Set it instead"):
+        here.client.delete_model_version_tag("llama", "1", "shardflow.children")
+    assert children(here, "llama", "1") == "llama/2"
+
+
 def test_all_relatives_of_a_version_come_with_one_search(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     family(here)
     found, asked = find("llama/2"), []

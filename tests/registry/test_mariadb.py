@@ -67,6 +67,28 @@ def test_a_tag_in_other_letters_does_not_make_a_model_a_prompt(registry: Registr
         registry.store.set_registered_model_tag("shouted", tag)
 
 
+@pytest.mark.parametrize("alias", ["prodüction", "Production", "\uff50roduction", "V1-4-0", "v1-4-\uff10"])
+def test_an_alias_that_equals_one_of_the_registry_there_moves_nothing(registry: Registry, alias: str) -> None:
+    name = f"spelt-{alias.encode().hex()}"
+    registry.register(name, versions=2)
+    registry.store.set_model_version_tag(name, 1, ModelVersionTag("shardflow.version", "1.4.0"))
+    registry.promote(name, 1, "staging", "production")
+    for change in (
+        lambda: registry.store.set_registered_model_alias(name, alias, 2),
+        lambda: registry.store.delete_registered_model_alias(name, alias),
+    ):
+        with pytest.raises(MlflowException):
+            change()
+        assert registry.store.get_registered_model(name).aliases == {"production": 1, "v1-4-0": 1}
+
+
+def test_a_tag_that_equals_that_of_the_status_there_changes_nothing(registry: Registry) -> None:
+    registry.register("tagged")
+    with pytest.raises(MlflowException, match="Use a name that does not begin with"):
+        registry.store.set_model_version_tag("tagged", 1, ModelVersionTag("shârdflow.status", "production"))
+    assert registry.version("tagged", 1).tags == {"shardflow.status": "draft"}
+
+
 def test_a_move_of_a_model_whose_name_was_typed_in_other_letters_is_one_of_that_model(registry: Registry) -> None:
     registry.register("bert")
     registry.store.set_model_version_tag("BERT", 1, ModelVersionTag("shardflow.status", "staging"))

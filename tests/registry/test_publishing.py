@@ -12,9 +12,10 @@ import pytest
 from registry.logged import Place, own_place, safetensors
 from shardflow.registry import publish, publishing
 from shardflow.registry.evidence_digests import files_of
-from shardflow.registry.lineage import lineage_of
+from shardflow.registry.lineage import Lineage, lineage_of
+from shardflow.registry.lineage_page import log_page
 from shardflow.registry.proposing import Interface, Proposal
-from shardflow.registry.publishing import SavedAlready, VersionTaken
+from shardflow.registry.publishing import Published, SavedAlready, VersionTaken
 from shardflow.registry.references import find, versions_of
 from shardflow.registry.versions import VersionInvalid
 
@@ -127,11 +128,36 @@ def test_what_was_saved_already_cannot_be_cut_otherwise(gated: Place, tmp_path: 
 def test_the_lineage_is_on_a_page_beside_the_model(gated: Place, tmp_path: Path) -> None:
     publish(checkpoint(tmp_path), name="llama")
     done = publish(checkpoint(tmp_path, 0.5), name="llama", base="llama/1", relation="adapter")
-    path = done.version.location.removeprefix(f"{gated.store.url}/")
-    with gated.store.open(f"{path}/lineage.html") as file:
-        page = file.read().decode()
+    page = page_of(gated, done)
     assert "llama/1 (1.0.0), draft" in page
     assert "adapter" in page
+
+
+def page_of(place: Place, published: Published) -> str:
+    path = published.version.location.removeprefix(f"{place.store.url}/")
+    with place.store.open(f"{path}/lineage.html") as file:
+        return file.read().decode()
+
+
+def test_the_page_of_what_a_version_was_made_from_names_it_from_then_on(gated: Place, tmp_path: Path) -> None:
+    base = publish(checkpoint(tmp_path), name="llama")
+    assert "Nothing that this registry knows of." in page_of(gated, base)
+    publish(checkpoint(tmp_path, 0.5), name="llama", base="llama/1")
+    assert "llama/2 (1.0.1), draft" in page_of(gated, base)
+
+
+def test_a_version_whose_base_cannot_be_written_to_is_published_all_the_same(
+    gated: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(checkpoint(tmp_path), name="llama")
+
+    def refuse(lineage: Lineage, location: str) -> None:
+        if lineage.of == ("llama", 1):
+            raise PermissionError(location)
+        log_page(lineage, location)
+
+    monkeypatch.setattr(publishing, "log_page", refuse)
+    assert publish(checkpoint(tmp_path, 0.5), name="llama", base="llama/1").version.name == "llama/2"
 
 
 def test_published_again_after_a_crash_nothing_finished_is_sent_twice(gated: Place, tmp_path: Path) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,18 +19,27 @@ import pytest
 from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
+from registry.as_requests import AS_REQUESTS, CODES, ONLY_AS_REQUESTS, Refused
 from registry.bypasses import BYPASSES, Bypass, prepare
 from registry.live import Live, running
 from registry.opened import opened
 from registry.rest import post
 from registry.test_concurrency import AT_ONCE, together
+from services.mlflow_server import QUIET
+from services.process import free_port
 from shardflow.cli.app import commands
 from shardflow.registry.actors import HEADER, local_user
+from shardflow.registry.asking import head_told, trail_of
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning"),
 ]
+
+APIS = ["api", "ajax-api"]
+"""What programs send, and what MLflow's pages send."""
+
+KNOWN = {one.name: Refused(AS_REQUESTS[one.name], one.answer, one.action) for one in BYPASSES} | ONLY_AS_REQUESTS
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +61,55 @@ def test_a_way_around_the_gate_is_refused_by_the_server_and_is_in_the_trail(live
     assert (last.action, last.outcome, last.actor, last.verified) == (bypass.action, "refused", local_user(), False)
 
 
-@pytest.mark.parametrize("api", ["api", "ajax-api"])
-def test_plain_rest_is_refused_with_a_status_that_nobody_retries_and_a_reason(live: Live, api: str) -> None:
-    body = {"name": "llama", "version": "3", "stage": "Production", "archive_existing_versions": True}
-    status, answer = post(live, "model-versions/transition-stage", body, api=api)
-    assert (status, answer["error_code"]) == (409, "RESOURCE_CONFLICT")
-    assert answer["message"].startswith("Move it to staging first (llama/3 is in draft")
-    last = live.trail()[-1]
-    assert (last.actor, last.outcome) == ("somebody at 127.0.0.1", "refused")
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_request_around_the_gate_is_refused_changes_no_row_and_adds_one_to_the_trail(
+    live: Live, name: str, api: str
+) -> None:
+    known, before, head = KNOWN[name], contents(live), head_told(live.client)
+    assert head
+    status, answer = post(live, known.request.path, known.request.body, known.request.method, api=api)
+    assert (status, answer["error_code"]) == (known.request.status, CODES[known.request.status])
+    assert answer["message"].startswith(known.answer)
+    assert contents(live) == before
+    (noted,) = trail_of(live.client, after=head.seq)
+    assert (noted.action, noted.outcome) == (known.action, "refused")
+    assert (noted.actor, noted.verified) == ("somebody at 127.0.0.1", False)
+    assert json.loads(noted.evidence or "{}")["answer"] == answer["message"]
+
+
+def contents(live: Live) -> dict[str, list[Any]]:
+    """All rows of all tables, except for the trail."""
+    with closing(sqlite3.connect(live.server.database.removeprefix("sqlite:///"))) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        left_out = {"shardflow_audit", "shardflow_audit_head"}
+        return {name: database.execute(f"SELECT * FROM {name}").fetchall() for name in tables - left_out}
+
+
+def test_a_change_asked_for_in_graphql_is_no_word_that_the_server_knows(live: Live) -> None:
+    before = contents(live)
+    wanted = 'mutation { mlflowTransitionModelVersionStage(input: {name: "llama"}) { modelVersion { name } } }'
+    status, answer = post(live, "/graphql", {"query": wanted, "operationName": None})
+    assert (status, contents(live)) == (200, before)
+    assert "Cannot query field" in answer["errors"][0]
+
+
+def test_a_workspace_that_a_request_names_is_refused(live: Live) -> None:
+    before = contents(live)
+    status, answer = post(live, "registered-models/create", {"name": "elsewhere"}, **{"X-MLFLOW-WORKSPACE": "other"})
+    assert (status, answer["error_code"]) == (500, "FEATURE_DISABLED")  # so says MLflow
+    assert contents(live) == before
+
+
+def test_a_server_for_several_workspaces_says_in_a_line_why_it_does_not_start(
+    empty_database: Path, tmp_path: Path
+) -> None:
+    database = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
+    argv = [sys.executable, "-m", "mlflow", "server", "--enable-workspaces", "--port", str(free_port())]
+    argv += ["--backend-store-uri", database, "--registry-store-uri", f"shardflow-{database}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **QUIET})
+    assert done.returncode == 1
+    assert "start the server without --enable-workspaces" in done.stderr
 
 
 def test_what_a_client_says_of_its_user_is_noted_as_unverified_and_made_harmless(live: Live) -> None:

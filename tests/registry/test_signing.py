@@ -37,6 +37,7 @@ from shardflow.registry.signing import (
     with_token,
     without_key,
 )
+from shardflow.registry.tokens import TokenUnusable
 from shardflow.store.care.repack import repack
 from shardflow.store.noted import noting_sha256
 from shardflow.store.store import Store
@@ -320,7 +321,7 @@ def test_a_key_in_hardware_signs_what_the_stock_command_accepts(
 
 
 def test_a_token_that_this_machine_cannot_use_is_told(location: str) -> None:
-    with pytest.raises(SignatureRefused, match="cannot be signed"):
+    with pytest.raises(TokenUnusable, match="pkcs11:token=none;object=none cannot be used"):
         signed("m", files_of(location), with_token("pkcs11:token=none;object=none", ["/nonexistent/module.so"]))
 
 

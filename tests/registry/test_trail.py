@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from registry.opened import Registry
 from shardflow.errors import ShardflowError
-from shardflow.registry.audit import Entry, entries, head_of, whole_trail
-from shardflow.registry.trail import Head, read_head, verified
+from shardflow.registry import asking
+from shardflow.registry.audit import Entry, Event, entries, head_of, note, whole_trail
+from shardflow.registry.terms import Actor, Status
+from shardflow.registry.trail import Chain, Head, Standings, read_head, verified
 
 Tampering = Callable[[Connection], object]
 
@@ -146,3 +150,55 @@ def test_a_long_trail_is_read_in_pages_and_in_order(registry: Registry) -> None:
 def test_a_noted_row_that_is_none_is_refused(wrong: str) -> None:
     with pytest.raises(ShardflowError, match="is not a row of the trail"):
         read_head(wrong)
+
+
+def test_a_trail_of_any_length_is_checked_in_the_memory_of_a_few_pages(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "PAGE", 200)
+    peaks = []
+    for rows in (800, 6400):
+        lengthen(registry, rows)
+        client = MlflowClient(registry.uri, f"shardflow-{registry.uri}")
+        peaks.append(peak_of(lambda client=client, rows=rows: checked(client, rows)))
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def checked(client: MlflowClient, rows: int) -> None:
+    chain, standings = Chain(), Standings()
+    found = chain.ended(asking.follow_trail(client, chain.take, standings.take))
+    assert (found.rows, found.flaws) == (rows, ())
+    assert standings.all() == {("llama", 1): Status.STAGING}
+
+
+def lengthen(registry: Registry, rows: int) -> None:
+    """Let as much happen to one version as makes so many rows."""
+    with registry.store.engine.begin() as connection:
+        there = head_of(connection).seq
+        moves = [
+            Event("move", "llama", Actor("ada"), 1.0, 1, "testing", "staging", reason="words " * 20)
+            for _ in range(rows - there)
+        ]
+        note(connection, *moves)
+
+
+def peak_of(act: Callable[[], object]) -> int:
+    act()  # what is kept for the life of the process comes first
+    tracemalloc.start()
+    act()
+    try:
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_noted_end_that_lies_before_the_last_row_hides_no_row(registry: Registry) -> None:
+    registry.register(versions=3)
+    with registry.store.engine.begin() as connection:
+        connection.execute(text("UPDATE shardflow_audit_head SET seq = 0, hash = ''"))
+    chain = Chain()
+    found = chain.ended(asking.follow_trail(MlflowClient(registry.uri, f"shardflow-{registry.uri}"), chain.take))
+    assert found.rows == 4
+    assert [str(flaw) for flaw in found.flaws] == [
+        f"row 0: the trail's end is noted as 0:, and its last row is {found.head}"
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shardflow.errors import ShardflowError
@@ -12,6 +12,7 @@ from shardflow.registry.deployments import Deployment, Outcome
 from shardflow.registry.history_search import ROW_TAG, Question
 
 PAGE = 1000
+MORE_THAN_SHOWN = 1 << 62  # for somebody who may not even know
 
 
 class NotARegistry(ShardflowError):
@@ -28,22 +29,28 @@ def trail_of(client: Any, model: str | None = None, version: int | None = None, 
         yield Entry(**row)
 
 
-def whole_trail_of(client: Any) -> tuple[list[Entry], Head]:
-    """Every row and the end of the trail, as of one moment, although others may be adding to it."""
-    rows = list(trail_of(client))
-    head = head_told(client)
-    while head and head.seq > (rows[-1].seq if rows else 0):
-        more = list(trail_of(client, after=rows[-1].seq if rows else 0))
-        if not more:  # there are none: the last rows were removed
-            break
-        rows, head = rows + more, head_told(client)
-    there = next((int(row["rows"]) for row in _rows(client, Question("count"))), None)
-    if head is None or there is None or len(rows) < min(there, head.seq):
+def follow_trail(client: Any, *watchers: Callable[[Entry], object]) -> Head:
+    """Show every row to each watcher, a page at a time, and give the end of the trail as of then.
+
+    Others may be adding to it meanwhile. Nothing of it is kept here, because it can be longer than memory.
+    """
+    last, shown, more = 0, 0, True
+    head = None
+    while more:
+        before = last
+        for row in trail_of(client, after=last):
+            last, shown = row.seq, shown + 1
+            for watch in watchers:
+                watch(row)
+        head = head_told(client)
+        # If rows were promised and none came, the last ones were removed.
+        more = head is not None and head.seq > last > before
+    if head is None or shown < min(_rows_there(client), head.seq):
         raise NotShownAll(
             "the server does not show you the whole of its history",
             remedy="sign in as somebody who may read every model",
         )
-    return rows, head
+    return head
 
 
 def deployments_of(client: Any, model: str | None = None, version: int | None = None) -> list[Deployment]:
@@ -60,6 +67,12 @@ def head_told(client: Any) -> Head | None:
 def stages_now(client: Any) -> dict[tuple[str, int], str]:
     """Every version and its stage."""
     return {(one.name, int(one.version)): one.current_stage for one in _pages(client, "")}
+
+
+def _rows_there(client: Any) -> int:
+    """How many rows there are, whoever may read them."""
+    told = next((int(row["rows"]) for row in _rows(client, Question("count"))), None)
+    return MORE_THAN_SHOWN if told is None else told
 
 
 def _rows(client: Any, question: Question, token: str | None = None) -> Iterator[dict[str, Any]]:

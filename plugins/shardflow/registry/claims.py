@@ -24,6 +24,7 @@ from shardflow.registry.evidence_tags import STATEMENT_TAG
 from shardflow.registry.facts import Semantic
 from shardflow.registry.moving import STATUS_TAG
 from shardflow.registry.parents import OUTSIDE, Edge
+from shardflow.registry.spelling import begins_spelt
 from shardflow.registry.terms import Status
 from shardflow.registry.versions import VERSION_TAG, parse
 
@@ -73,7 +74,7 @@ class Claims:
 
 
 def is_reserved(key: str) -> bool:
-    return key.lower().startswith(RESERVED)
+    return begins_spelt(key, RESERVED)
 
 
 def read_claims(tags: Mapping[str, str]) -> Claims:

@@ -155,7 +155,7 @@ class _Gathering:
         found = []
         for text in self.subject.statements:
             try:
-                said = statements.checked(text, keys)
+                said = statements.checked(text, keys, self.keys.values())
                 statements.require_about(said, self._files)
                 found.append(said)
             except statements.StatementRefused as refused:

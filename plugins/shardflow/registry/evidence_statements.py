@@ -3,13 +3,14 @@
 Each is an in-toto statement in a DSSE envelope. Its subject is the list of the model's files with their BLAKE3
 digests, by the SHA-256 of that list (`shardflow.registry.evidence_digests`): whoever has the files can say whether it
 is about them. Where they are in a store, a second digest says what the store holds for them. A client hands one in as
-a tag of the model version, `shardflow.statement.<digest>`, whose value is the envelope.
+a tag of the model version, `shardflow.statement.<digest>`, whose value is the envelope, or the Sigstore
+bundle around it if an identity has signed it (`shardflow.registry.identities`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from securesystemslib.signer import Signer, SSlibKey
 from shardflow.errors import ShardflowError
 from shardflow.registry.evidence_digests import Files, digest_of, held_digest
 from shardflow.registry.evidence_tags import MOST_BYTES
+from shardflow.registry.identities import IdentitySigner, IdentityUnknown, envelope_in, signed_by
+from shardflow.registry.policy.rules import TrustedKey
 
 VERDICT_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 APPROVAL_TYPE = "https://shardflow/approval/v1"
@@ -65,7 +68,7 @@ class _Payload(msgspec.Struct, rename="camel"):
 _PAYLOAD = msgspec.json.Decoder(_Payload)
 
 
-def stated(kind: Kind, model: str, files: Files, predicate: Mapping[str, Any], signer: Signer) -> str:
+def stated(kind: Kind, model: str, files: Files, predicate: Mapping[str, Any], signer: Signer | IdentitySigner) -> str:
     """A signed statement about the files of a model, as text."""
     digests = {"sha256": digest_of(files)}
     if any(file.chunks for file in files.values()):
@@ -74,9 +77,7 @@ def stated(kind: Kind, model: str, files: Files, predicate: Mapping[str, Any], s
     of_kind = next(uri for uri, each in _KINDS.items() if each == kind)
     statement = Statement([subject], of_kind, dict(predicate))
     statement.validate()
-    envelope = Envelope(_canonical(statement), PAYLOAD_TYPE, {})
-    envelope.sign(signer)
-    text = json.dumps(envelope.to_dict(), separators=(",", ":"))
+    text = _signed(_canonical(statement), signer)
     if len(text) > MOST_BYTES:
         raise StatementRefused(
             f"the statement takes {len(text):,} bytes, and a registry keeps {MOST_BYTES:,}",
@@ -90,9 +91,14 @@ def kind_of(text: str) -> Kind:
     return _KINDS[_payload(_envelope(text)).predicate_type]
 
 
-def checked(text: str, keys: Mapping[str, SSlibKey]) -> Said:
-    """What a statement says if one of these keys, by their names, has signed it and it was not altered since."""
+def checked(text: str, keys: Mapping[str, SSlibKey], identities: Iterable[TrustedKey] = ()) -> Said:
+    """What a statement says if one of these keys, by their names, has signed it and it was not altered since.
+
+    One that was signed by an identity counts if it is one of the `identities`.
+    """
     envelope = _envelope(text)
+    if not envelope.signatures:
+        return _said(*_by_identity(text, identities))
     for name, key in keys.items():
         if key.keyid in envelope.signatures:
             try:
@@ -101,10 +107,7 @@ def checked(text: str, keys: Mapping[str, SSlibKey]) -> Said:
                 raise StatementRefused(
                     "a statement was altered after it was signed", remedy="have it made anew"
                 ) from None
-            payload = _payload(envelope)
-            subject = payload.subject[0]
-            digest, held = subject.digest.get("sha256", ""), subject.digest.get(_HELD)
-            return Said(_KINDS[payload.predicate_type], name, subject.name, digest, held, payload.predicate)
+            return _said(name, envelope)
     raise StatementRefused(
         "a statement is signed by a key that the policy does not name", remedy="add the key to the policy's keys"
     )
@@ -120,9 +123,43 @@ def require_about(said: Said, files: Files) -> None:
         )
 
 
-def _envelope(text: str) -> Envelope:
+def _signed(payload: bytes, signer: Signer | IdentitySigner) -> str:
+    if isinstance(signer, IdentitySigner):
+        return signer.bundle(payload)
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    envelope.sign(signer)
+    return json.dumps(envelope.to_dict(), separators=(",", ":"))
+
+
+def _by_identity(text: str, identities: Iterable[TrustedKey]) -> tuple[str, Envelope]:
+    """By which of these identities a bundle was signed, and what."""
+    known = [each for each in identities if each.identity]
     try:
-        envelope = Envelope.from_dict(json.loads(text))
+        found = signed_by(text, known) if known else None
+    except IdentityUnknown as unknown:
+        raise StatementRefused(unknown.message, remedy=unknown.remedy) from None
+    if found is None or found[1] != PAYLOAD_TYPE:
+        raise StatementRefused(
+            "a statement is signed by an identity that the policy does not name, or was altered",
+            remedy="add the identity to the policy's keys, or have it made anew",
+        )
+    name, kind, payload = found
+    return name, Envelope(payload, kind, {})
+
+
+def _said(by: str, envelope: Envelope) -> Said:
+    payload = _payload(envelope)
+    subject = payload.subject[0]
+    digest, held = subject.digest.get("sha256", ""), subject.digest.get(_HELD)
+    return Said(_KINDS[payload.predicate_type], by, subject.name, digest, held, payload.predicate)
+
+
+def _envelope(text: str) -> Envelope:
+    """The envelope of a statement; one within a bundle without its signature, which is the bundle's to check."""
+    try:
+        document = json.loads(text)
+        bundled = envelope_in(document)
+        envelope = Envelope.from_dict({**bundled, "signatures": []} if bundled else document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DsseError):
         raise _malformed() from None
     if envelope.payload_type != PAYLOAD_TYPE:

@@ -14,7 +14,7 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from shardflow.registry.actors import current_actor
 from shardflow.registry.acts import Act, Acts, Sessions
 from shardflow.registry.audit import Event
-from shardflow.registry.database import plain_uri, prepared
+from shardflow.registry.database import plain_uri, prepared, require_one_workspace
 from shardflow.registry.gate import Gate
 from shardflow.registry.gathering import gate_for, tracking_for
 from shardflow.registry.promoting import Wanted, carried_out, hearings, now, planned
@@ -26,7 +26,7 @@ _logger = logging.getLogger("mlflow.shardflow")  # one that MLflow's own set-up 
 
 T = TypeVar("T")
 
-LONGEST_NUMBER = 9
+GREATEST_NUMBER = 999_999_999
 
 
 class GatedStore(SqlAlchemyStore):
@@ -37,6 +37,7 @@ class GatedStore(SqlAlchemyStore):
     def __init__(
         self, store_uri: str | None = None, tracking_uri: str | None = None, *, gate: Gate[Any] | None = None
     ) -> None:
+        require_one_workspace()
         super().__init__(plain_uri(store_uri or ""))
         prepared(self.engine)
         self._acts = Acts(self.ManagedSessionMaker)
@@ -116,9 +117,11 @@ class GatedStore(SqlAlchemyStore):
 
 
 def number_of(version: int | str) -> int | None:
-    """A version as a number; None if it is none, which MLflow then says itself."""
-    if not str(version).isdecimal():
+    """A version as the number that MLflow takes it for, as in " 3" or "+3"; None if it is none, which MLflow says."""
+    try:
+        number = int(version)
+    except (TypeError, ValueError):
         return None
-    if len(str(version)) > LONGEST_NUMBER:  # no column of a database takes it
+    if abs(number) > GREATEST_NUMBER:  # no column of a database takes it
         raise MlflowException(f"No model has a version {str(version)[:20]}...", RESOURCE_DOES_NOT_EXIST)
-    return int(version)
+    return number

@@ -1,4 +1,4 @@
-"""Keys on disk: the private one that signs for somebody, and public ones as a policy names them."""
+"""Keys: the private one that signs for somebody, on disk or in hardware, and public ones as a policy names them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from shardflow.errors import ShardflowError
+from shardflow.registry.identities import IdentitySigner, identity_signer
+from shardflow.registry.tokens import KEY_VARIABLE, TokenSigner, token_uri
 
-KEY_VARIABLE = "SHARDFLOW_KEY"
 PASSWORD_VARIABLE = "SHARDFLOW_KEY_PASSWORD"  # noqa: S105  # its name
 
 
@@ -79,8 +80,14 @@ def private_key(path: str | Path | None = None) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def signer(path: str | Path | None = None) -> CryptoSigner:
-    """What signs statements."""
+def signer(path: str | Path | None = None) -> Signer | IdentitySigner:
+    """What signs statements: a key on disk, one in hardware by its PKCS #11 URI, or an identity."""
+    by_identity = identity_signer(path)
+    if by_identity:
+        return by_identity
+    uri = token_uri(path)
+    if uri:
+        return TokenSigner(uri)
     key = private_key(path)
     try:
         return CryptoSigner(key)
@@ -90,6 +97,11 @@ def signer(path: str | Path | None = None) -> CryptoSigner:
 
 def public_pem(path: str | Path | None = None) -> str:
     """The public half, as a policy names it."""
+    if identity_signer(path):
+        raise KeyUnusable("an identity has no key", remedy="name its identity and issuer in the policy")
+    uri = token_uri(path)
+    if uri:
+        return TokenSigner(uri).public_pem()
     data = (
         private_key(path)
         .public_key()

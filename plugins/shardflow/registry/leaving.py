@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from shardflow.registry.audit import DELETED
+from shardflow.registry.children import show_children
 from shardflow.registry.deployments import rename_deployments
 from shardflow.registry.facts import forget_facts, rename_facts
 from shardflow.registry.lifecycle import IN_USE
 from shardflow.registry.moving import standings
-from shardflow.registry.parents import children_of, forget_edges, rename_edges
+from shardflow.registry.parents import children_of, forget_edges, parents_of, rename_edges
 from shardflow.registry.refusals import CONFLICT, Refused
 from shardflow.registry.statements import forget_statements, rename_statements
 from shardflow.registry.tables import Database
@@ -49,7 +50,9 @@ def forget(db: Database, model: str, version: int | None = None) -> None:
     forget_facts(db, model, version)
     forget_statements(db, model, version)
     if version is None:  # its number is never given again, so its place in the lineage of others may stay
+        parents = parents_of(db, model)
         forget_edges(db, model)
+        show_children(db, (edge for edge in parents if edge.parent_model != model))
 
 
 def take_along(db: Database, model: str, new_name: str) -> None:
@@ -57,4 +60,5 @@ def take_along(db: Database, model: str, new_name: str) -> None:
     rename_facts(db, model, new_name)
     rename_statements(db, model, new_name)
     rename_edges(db, model, new_name)
+    show_children(db, parents_of(db, new_name))
     rename_deployments(db, model, new_name)

@@ -134,6 +134,11 @@ def write_tag(db: Database, model: str, version: int, key: str, value: str) -> N
         db.execute(insert(_TAG).values(name=model, version=version, key=key, value=value))
 
 
+def remove_tag(db: Database, model: str, version: int, key: str) -> None:
+    where = (_TAG.c.workspace == _OURS, _TAG.c.name == model, _TAG.c.version == version, _TAG.c.key == key)
+    db.execute(delete(_TAG).where(*where))
+
+
 def write_alias(db: Database, model: str, alias: str, version: int) -> None:
     """Point one alias at a version, past every rule about aliases."""
     if not _changed(db, _SET_ALIAS, {"b_name": model, "b_alias": alias, "b_version": version}):

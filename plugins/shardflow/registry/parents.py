@@ -48,8 +48,10 @@ def add_edges(db: Database, edges: Iterable[Edge]) -> None:
             db.execute(insert(PARENTS).values(**{name: getattr(edge, name) for name in Edge.__slots__}))
 
 
-def parents_of(db: Database, model: str, version: int) -> list[Edge]:
-    return _edges(db, select(*_EDGE).where(PARENTS.c.child_model == model, PARENTS.c.child_version == version))
+def parents_of(db: Database, model: str, version: int | None = None) -> list[Edge]:
+    """What a version was made from, or any version of a model."""
+    query = select(*_EDGE).where(PARENTS.c.child_model == model)
+    return _edges(db, query if version is None else query.where(PARENTS.c.child_version == version))
 
 
 def children_of(db: Database, model: str, version: int | None = None) -> list[Edge]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardflow.registry.actors import local_user
+from shardflow.registry.identities import identity_signer
 from shardflow.registry.keys import key_path, make_key, public_pem
 from shardflow.registry.policy import Policy, PolicyUnreadable, default_text
 from shardflow.registry.policy.finding import load_file
+from shardflow.registry.tokens import token_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class OwnKey:
 
 def own_key() -> OwnKey:
     """The key of this user, made if there is none."""
-    new = not key_path().exists()
+    new = not (token_uri() or identity_signer() or key_path().exists())
     if new:
         make_key()
     person = local_user()

@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, select
 
 from shardflow.registry.audit import CREATED
 from shardflow.registry.refusals import Refused
+from shardflow.registry.spelling import is_spelt
 from shardflow.registry.tables import Database
 
 TAG: str = constants.IS_PROMPT_TAG_KEY
@@ -42,7 +43,7 @@ def is_prompt_tagged(tags: Iterable[RegisteredModelTag]) -> bool:
 
 def makes_a_prompt(key: str) -> bool:
     """Whether a tag is the one that only prompts have, in any spelling that a database takes for it."""
-    return key.lower() == TAG
+    return is_spelt(key, TAG)
 
 
 def misplaced(model: str, action: str, version: int | None = None) -> Refused:

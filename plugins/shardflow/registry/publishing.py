@@ -7,7 +7,7 @@ shardflow.registry.publish("out/checkpoint-500", name="llama", version="1.4.0", 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,8 @@ def publish(
     made, proposal = _registered(name, logged, number, given, description, client)
     found = find(f"{name}/{made.version}", client)
     log_page(lineage_of(found, client), found.location)
+    if parent is not None:
+        _page_anew(parent, client)
     return Published(
         found,
         proposal.version,
@@ -97,6 +99,14 @@ def publish(
         _figure(logged, "shardflow.bytes_sent"),
         _figure(logged, "shardflow.bytes_reused"),
     )
+
+
+def _page_anew(parent: Registered, client: Any) -> None:
+    """Let the page of what it was made from name it; not everybody may write there, and the page says of when it is."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    with suppress(ShardflowError, MlflowException, OSError):
+        log_page(lineage_of(parent, client), parent.location)
 
 
 def _require_free(name: str, number: Semantic, client: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from shardflow.errors import ShardflowError
 from shardflow.registry.audit import CREATED, TAGGED, Event
+from shardflow.registry.children import CHILDREN_TAG, show_children
 from shardflow.registry.claims import Claims, is_reserved, read_claims
 from shardflow.registry.deployments import Deployment, record
 from shardflow.registry.facts import Semantic, VersionFacts, put_facts, version_of_semantic
@@ -49,6 +50,7 @@ def claims_at_birth(db: Database, model: str, source: str, tags: Mapping[str, st
     reserved = {key: value for key, value in tags.items() if is_reserved(key)}
     origin = copied_from(source)
     if origin and reserved:
+        reserved.pop(CHILDREN_TAG, None)  # there may be more children since the client looked
         known = version_tags(db, *origin)
         reserved = {key: value for key, value in reserved.items() if known.get(key) != value}
     claims = checked_claims(model, None, CREATED, reserved)
@@ -90,7 +92,9 @@ def born(db: Database, model: str, version: int, source: str, claims: Claims, ac
     events = [Event(CREATED, model, actor, at, version, after=Status.DRAFT.value, evidence={"source": source})]
     origin = copied_from(source)
     if origin:
-        add_edges(db, [Edge(model, version, *origin, relation="copy")])
+        made_from = [Edge(model, version, *origin, relation="copy")]
+        add_edges(db, made_from)
+        show_children(db, made_from)
         for known in statements_of(db, *origin):  # they are about the files, which are the same
             add_statement(db, replace(known, model=model, version=version))
     return [*events, *applied(db, Standing(newborn, "None", kept=True), claims, actor, at)]
@@ -139,6 +143,7 @@ def _descend(db: Database, facts: VersionFacts, edges: Sequence[Edge]) -> None:
                 code=MALFORMED,
             )
     add_edges(db, edges)
+    show_children(db, edges)
 
 
 def _versions(db: Database, model: str) -> set[int]:

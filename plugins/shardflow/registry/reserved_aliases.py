@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shardflow.registry.lifecycle import ALIASED
 from shardflow.registry.refusals import Refused
+from shardflow.registry.spelling import is_spelt, plain
 from shardflow.registry.terms import Status
 from shardflow.registry.versions import VERSION_TAG, from_alias
 
@@ -12,11 +13,12 @@ ALIAS = "alias"
 
 def status_of_alias(alias: str) -> Status | None:
     """The status that an alias stands for, in any spelling."""
-    return next((status for status in Status if status == alias.lower()), None)
+    return next((status for status in Status if is_spelt(alias, status.value)), None)
 
 
 def is_reserved_alias(alias: str) -> bool:
-    return status_of_alias(alias) is not None or from_alias(alias) is not None
+    """Whether an alias is one that the registry writes, or that a database may take for one."""
+    return status_of_alias(alias) is not None or from_alias(plain(alias)) is not None
 
 
 def movable(model: str, version: int, alias: str) -> Status:

@@ -22,9 +22,11 @@ from sigstore.errors import Error as SigstoreError
 
 from shardflow.errors import ShardflowError
 from shardflow.registry.evidence_digests import SIGNATURE_FILE, Files, behind_server, joined, local_directory
+from shardflow.registry.identities import identity_signer, own_sigstore
 from shardflow.registry.keys import key_path, password, private_key
 from shardflow.registry.policy.rules import TrustedKey
 from shardflow.registry.signing_contents import Held, Said, Told, agreeing, read
+from shardflow.registry.tokens import in_words, token_errors, token_uri
 from shardflow.store.errors import PathMissing
 from shardflow.store.store import Store
 from shardflow.transport.url import SCHEME
@@ -48,7 +50,13 @@ class Checked:
 
 
 def with_key(path: str | Path | None = None) -> Sign:
-    """Sign with a key on disk."""
+    """Sign with a key on disk, or with what else is named in its place: a key in hardware, or an identity."""
+    by_identity = identity_signer(path)
+    if by_identity:
+        return without_key(ambient=by_identity.ambient)
+    uri = token_uri(path)
+    if uri:
+        return with_token(uri)
     private_key(path)  # tells what is wrong with it better than model-signing does
     secret: Any = password()  # model-signing says that it wants a text, and hands it on to what wants bytes
     return lambda config: config.use_elliptic_key_signer(private_key=key_path(path), password=secret)
@@ -56,12 +64,17 @@ def with_key(path: str | Path | None = None) -> Sign:
 
 def with_token(uri: str, modules: Iterable[str] = ()) -> Sign:
     """Sign with a key in hardware, by its PKCS #11 URI."""
-    return lambda config: config.use_pkcs11_signer(pkcs11_uri=uri, module_paths=tuple(modules))
+
+    def sign(config: signing.Config) -> signing.Config:
+        with in_words(uri):
+            return config.use_pkcs11_signer(pkcs11_uri=uri, module_paths=tuple(modules))
+
+    return sign
 
 
 def without_key(*, ambient: bool) -> Sign:
     """Sign with the identity that Sigstore finds out: that of the machine, or whoever signs in in a browser."""
-    return lambda config: config.use_sigstore_signer(use_ambient_credentials=ambient)
+    return lambda config: config.use_sigstore_signer(use_ambient_credentials=ambient, trust_config=own_sigstore())
 
 
 def signed(name: str, files: Files, sign: Sign) -> bytes:
@@ -74,11 +87,15 @@ def signed(name: str, files: Files, sign: Sign) -> bytes:
         target = Path(directory) / SIGNATURE_FILE
         try:
             sign(signing.Config()).set_hashing_config(told).sign(name, target)
-        except (ValueError, RuntimeError, SigstoreError, OSError) as error:
+        except _what_fails() as error:
             raise SignatureRefused(
                 f"{name} cannot be signed: {error}", remedy="check the key or the identity"
             ) from None
         return target.read_bytes()
+
+
+def _what_fails() -> tuple[type[Exception], ...]:
+    return (RuntimeError, SigstoreError, *token_errors())
 
 
 def checked(signature: bytes | None, files: Files, keys: Iterable[TrustedKey]) -> Checked:
@@ -163,7 +180,9 @@ def store_beside(location: str, name: str, content: bytes) -> None:
 def _verifier(key: TrustedKey, directory: Path) -> verifying.Config:
     config = verifying.Config()
     if key.pem is None:
-        return config.use_sigstore_verifier(identity=str(key.identity), oidc_issuer=str(key.issuer))
+        return config.use_sigstore_verifier(
+            identity=str(key.identity), oidc_issuer=str(key.issuer), trust_config=own_sigstore()
+        )
     public = directory / "key.pub"
     public.write_text(key.pem)
     return config.use_elliptic_key_verifier(public_key=public)

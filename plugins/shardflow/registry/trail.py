@@ -31,35 +31,68 @@ class Verified:
     flaws: tuple[Flaw, ...]
 
 
+class Chain:
+    """A trail that is checked row by row: all that is kept of it is its last row, and what was wrong."""
+
+    def __init__(self, since: Head | None = None) -> None:
+        self.last = Head(0, "")
+        self._since = since
+        self._met = since is None or since.seq == 0
+        self._rows = 0
+        self._flaws: list[Flaw] = []
+
+    def take(self, row: Entry) -> None:
+        self._rows += 1
+        self._flaws += _flaws(row, self.last)
+        self.last = Head(row.seq, row.hash)
+        self._met = self._met or self.last == self._since
+
+    def ended(self, head: Head | None) -> Verified:
+        """What it came to, if there is no row more and the end is noted as this."""
+        flaws = list(self._flaws)
+        if head is not None and head != self.last:
+            flaws.append(Flaw(head.seq, _end(head, self.last)))
+        if self._since is not None and not self._met:
+            flaws.append(Flaw(self._since.seq, "is gone or another than when it was noted"))
+        return Verified(self.last, self._rows, tuple(flaws))
+
+
+class Standings:
+    """The status that each version has by the trail, under the name that its model has now."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[int, Status]] = {}
+
+    def take(self, row: Entry) -> None:
+        if row.outcome != DONE:
+            return
+        if row.version is not None and row.action in {CREATED, MOVED} and row.after in set(Status):
+            self._told.setdefault(row.model, {})[row.version] = Status(row.after)
+        elif row.action == DELETED and row.version is not None:
+            self._told.get(row.model, {}).pop(row.version, None)
+        elif row.action == DELETED:
+            self._told.pop(row.model, None)
+        elif row.action == RENAMED and row.after is not None:
+            self._told.setdefault(row.after, {}).update(self._told.pop(row.model, {}))
+
+    def all(self) -> dict[tuple[str, int], Status]:
+        return {(model, number): status for model, told in self._told.items() for number, status in told.items()}
+
+
 def verified(rows: Iterable[Entry], head: Head | None, since: Head | None = None) -> Verified:
     """Check a whole trail against itself, its head, and a head that was noted earlier elsewhere."""
-    last, count, flaws, met = Head(0, ""), 0, list[Flaw](), since is None or since.seq == 0
+    chain = Chain(since)
     for row in rows:
-        count += 1
-        flaws += _flaws(row, last)
-        last = Head(row.seq, row.hash)
-        met = met or last == since
-    if head is not None and head != last:
-        flaws.append(Flaw(head.seq, _end(head, last)))
-    if since is not None and not met:
-        flaws.append(Flaw(since.seq, "is gone or another than when it was noted"))
-    return Verified(last, count, tuple(flaws))
+        chain.take(row)
+    return chain.ended(head)
 
 
 def stages_told(rows: Iterable[Entry]) -> dict[tuple[str, int], Status]:
-    """The status that each version has by the trail, under the name that its model has now."""
-    told: dict[tuple[str, int], Status] = {}
+    """The status that each version has by these rows."""
+    standings = Standings()
     for row in rows:
-        if row.outcome != DONE:
-            continue
-        if row.version is not None and row.action in {CREATED, MOVED} and row.after in set(Status):
-            told[row.model, row.version] = Status(row.after)
-        elif row.action == DELETED:
-            gone = [one for one in told if one[0] == row.model and row.version in (None, one[1])]
-            told = {one: status for one, status in told.items() if one not in gone}
-        elif row.action == RENAMED and row.after is not None:
-            told = {(row.after if name == row.model else name, n): status for (name, n), status in told.items()}
-    return told
+        standings.take(row)
+    return standings.all()
 
 
 def astray(told: Mapping[tuple[str, int], Status], stages: Mapping[tuple[str, int], str]) -> list[str]:

@@ -11,8 +11,7 @@ from shardflow.cli.run import Run, json_option, quiet_option
 from shardflow.cli.units import count
 
 if TYPE_CHECKING:
-    from shardflow.registry.audit import Entry
-    from shardflow.registry.trail import Verified
+    from shardflow.registry.trail import Standings, Verified
 
 
 @click.group("audit", short_help="Check the history of a registry.")
@@ -39,14 +38,13 @@ def verify(run: Run, since: str | None) -> None:
     the next time. Versions that stand in another stage than the history says are reported too.
     """
     from shardflow.cli.registry import client
-    from shardflow.registry.asking import whole_trail_of
-    from shardflow.registry.trail import read_head, verified
+    from shardflow.registry.asking import follow_trail
+    from shardflow.registry.trail import Chain, Standings, read_head
 
-    noted = read_head(since) if since else None
+    chain, standings = Chain(read_head(since) if since else None), Standings()
     with client() as mlflow:
-        rows, head = whole_trail_of(mlflow)
-        moved = _moved_around(mlflow, rows)
-    found = verified(rows, head, noted)
+        found = chain.ended(follow_trail(mlflow, chain.take, standings.take))
+        moved = _moved_around(mlflow, standings, found.head.seq)
     document = {
         "ok": not found.flaws and not moved,
         "rows": found.rows,
@@ -59,15 +57,16 @@ def verify(run: Run, since: str | None) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _moved_around(mlflow: Any, rows: list[Entry]) -> list[str]:
-    """Versions that stand elsewhere than the trail says."""
+def _moved_around(mlflow: Any, told: Standings, last: int) -> list[str]:
+    """Versions that stand elsewhere than the trail says, of which row `last` was the last."""
     from shardflow.registry.asking import stages_now, trail_of
-    from shardflow.registry.trail import astray, stages_told
+    from shardflow.registry.trail import astray
 
-    found = astray(stages_told(rows), stages_now(mlflow))
+    found = astray(told.all(), stages_now(mlflow))
     if found:  # or they have moved since the trail was read: look once more
-        rows = [*rows, *trail_of(mlflow, after=rows[-1].seq if rows else 0)]
-        again = astray(stages_told(rows), stages_now(mlflow))
+        for row in trail_of(mlflow, after=last):
+            told.take(row)
+        again = astray(told.all(), stages_now(mlflow))
         found = [one for one in found if one in again]
     return found
 
