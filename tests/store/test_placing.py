@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardflow.store.errors import BadPath, TargetUnusable
+from shardflow.store.errors import TargetUnusable
 from shardflow.store.manifest import Manifest
-from shardflow.store.placing import PartialFile, TargetDirectory, told
+from shardflow.store.placing import PartialFile, told
 from store.samples import flipped, in_memory, named, noise, stored
 
 CHUNKS = [noise(500 + 10 * seed, seed) for seed in range(4)]
@@ -295,55 +295,6 @@ def test_closing_twice_closes_nothing_that_was_opened_since(target: Path) -> Non
 def test_every_kind_of_full_has_one_message(number: int) -> None:
     with pytest.raises(TargetUnusable, match="no space left for x"), told(Path("x")):
         raise OSError(number, "full")
-
-
-def test_places_lie_below_the_target(tmp_path: Path) -> None:
-    inside = TargetDirectory(tmp_path / "t")
-    assert inside.file("a/b") == tmp_path / "t/a/b"
-    for directory in ("", "a", "b/c/d"):
-        inside.directory(directory)
-        assert (tmp_path / "t" / directory).is_dir()
-
-
-def test_a_link_that_stays_inside_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "t/real").mkdir(parents=True)
-    (tmp_path / "t/link").symlink_to("real")
-    inside = TargetDirectory(tmp_path / "t")
-    assert inside.file("link/x") == tmp_path / "t/link/x"
-    inside.directory("link/deeper")
-    assert (tmp_path / "t/real/deeper").is_dir()
-
-
-def test_the_target_itself_may_be_a_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "t").symlink_to("real")
-    TargetDirectory(tmp_path / "t").directory("a")
-    assert (tmp_path / "real/a").is_dir()
-
-
-@pytest.mark.parametrize("leads_to", ["..", "../beside", "/", "link", "../t-not"])
-def test_a_link_that_leads_outside_or_nowhere_is_refused(tmp_path: Path, leads_to: str) -> None:
-    """`t-not` begins as `t` does, and `link` leads to itself."""
-    (tmp_path / "beside").mkdir()
-    (tmp_path / "t-not").mkdir()
-    (tmp_path / "t").mkdir()
-    (tmp_path / "t/link").symlink_to(leads_to)
-    inside = TargetDirectory(tmp_path / "t")
-    for use in (
-        lambda: PartialFile("m", manifest_of([]), inside.file("link/x")),
-        lambda: inside.directory("link"),
-        lambda: inside.directory("link/x"),
-    ):
-        with pytest.raises((BadPath, TargetUnusable)):
-            use()
-    assert not list((tmp_path / "beside").iterdir())
-    assert not list((tmp_path / "t-not").iterdir())
-
-
-def test_a_file_where_a_directory_goes_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"")
-    with pytest.raises(TargetUnusable, match="a cannot be written"):
-        TargetDirectory(tmp_path).directory("a")
 
 
 def test_the_rows_of_a_file_come_in_the_order_of_the_file(target: Path) -> None:

@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save
 
 from shardflow.store import reader as reader_module
-from shardflow.store.cache import ChunkCache
 from shardflow.store.errors import ChunkDamaged, PackMissing
 from shardflow.store.manifest import Manifest
 from shardflow.store.pack import pack_key
 from shardflow.store.reader import Reader
-from shardflow.store.store import Store
-from shardflow.transport import ByteBudget, Totals, Transport
+from shardflow.transport import ByteBudget
+from store.opening import CHUNKS, CONTENT, SEQUENCE, counted, opened
 from store.samples import flipped, in_memory, named, noise, stored
-
-BUDGET = ByteBudget(64 << 20)
-CHUNKS = [noise(1000 + 100 * number, number) for number in range(5)]
-SEQUENCE = [CHUNKS[number] for number in (0, 1, 2, 1, 3, 4, 0)]
-CONTENT = b"".join(SEQUENCE)
-
-
-def opened(place: Transport, manifest: Manifest, **more: object) -> Reader:
-    return Reader("m", place, manifest, BUDGET, **more)  # type: ignore[arg-type]
-
-
-def counted(sequence: list[bytes], **how: object) -> tuple[Reader, Totals]:
-    """A reader, and what it fetches."""
-    place, totals = in_memory(), Totals()
-    manifest = stored(place, sequence, **how)  # type: ignore[arg-type]
-    return opened(place.session(totals=totals), manifest), totals
 
 
 @st.composite
@@ -288,93 +267,6 @@ def test_after_a_failed_read_nothing_writes_into_the_callers_buffer() -> None:
         assert bytes(target) == after
 
 
-def moved(place: Transport, manifest: Manifest, sequence: list[bytes]) -> Manifest:
-    """The same content in other packs and another order of rows, and the old packs gone."""
-    fresh = stored(place, sequence, per_pack=1, salt=b"s" * 16)
-    table = fresh.table
-    rows = list(range(len(table)))[::-1]
-    turned = type(table)(
-        table.packs,
-        *(getattr(table, name)[rows] for name in ("chunk", "pack", "offset", "stored", "size", "codec", "base_count")),
-        table.base,
-    )
-    for pack in manifest.table.packs:
-        place.delete(pack_key(pack))
-    last = len(table) - 1
-    return Manifest(fresh.size, fresh.digest, table=turned, sequence=last - fresh.sequence)
-
-
-def repacked_while_open(content: list[bytes], reload: Callable[[Manifest, Manifest], Manifest]) -> Reader:
-    place = in_memory()
-    old = stored(place, SEQUENCE)
-    new: list[Manifest] = []
-    reader = opened(place, old, reload=lambda: reload(old, new[0]))
-    assert reader.read(700) == CONTENT[:700]
-    new.append(moved(place, old, content))
-    return reader
-
-
-def test_a_repack_while_it_is_open_goes_unnoticed() -> None:
-    with repacked_while_open(SEQUENCE, lambda _, new: new) as reader:
-        assert reader.read() == CONTENT[700:]
-        assert reader.read_at(0, len(CONTENT)) == CONTENT
-
-
-def test_a_repack_goes_unnoticed_by_many_threads() -> None:
-    """One of them loads the new manifest, the others find it loaded; none mixes the two."""
-    for _ in range(5):
-        with repacked_while_open(SEQUENCE, lambda _, new: new) as reader, ThreadPoolExecutor(8) as pool:
-            starts = [700 + 531 * turn for turn in range(10)]
-            found = pool.map(lambda start, reader=reader: reader.read_at(start, 900), starts)
-            assert list(found) == [CONTENT[start : start + 900] for start in starts]
-
-
-def test_another_content_put_in_its_place_is_not_mixed_in() -> None:
-    with repacked_while_open(SEQUENCE[::-1], lambda _, new: new) as reader, pytest.raises(PackMissing):
-        reader.read()
-
-
-def test_a_pack_that_is_really_gone_is_told() -> None:
-    with repacked_while_open(SEQUENCE, lambda old, _: old) as reader:
-        assert reader.read(200) == CONTENT[700:900], "the chunk that was kept"
-        with pytest.raises(PackMissing, match="of m is not in the store"):
-            reader.read()
-
-
-def test_the_cache_serves_what_was_read_before(tmp_path: Path) -> None:
-    place, totals = in_memory(), Totals()
-    manifest = stored(place, SEQUENCE)
-    for _ in range(2):
-        with opened(place.session(totals=totals), manifest, cache=ChunkCache(tmp_path, 1 << 20)) as reader:
-            assert reader.read() == CONTENT
-    assert totals.bytes_received == sum(map(len, CHUNKS))
-
-
-def test_a_damaged_cache_costs_a_fetch_and_nothing_else(tmp_path: Path) -> None:
-    place, totals = in_memory(), Totals()
-    manifest = stored(place, SEQUENCE)
-    cache = ChunkCache(tmp_path, 1 << 20)
-    with opened(place, manifest, cache=cache) as reader:
-        reader.read()
-    for entry in cache.directory.glob("*/*"):
-        entry.write_bytes(flipped(entry.read_bytes(), 4))
-    with opened(place.session(totals=totals), manifest, cache=cache) as reader:
-        assert reader.read() == CONTENT
-    assert totals.bytes_received == sum(map(len, CHUNKS))
-
-
-def test_the_budget_is_given_back_whatever_happens() -> None:
-    place = in_memory()
-    manifest = stored(place, SEQUENCE, per_pack=1)
-    budget = ByteBudget(1 << 20)  # less than one range needs: then ranges are read one by one
-    with Reader("m", place, manifest, budget) as reader:
-        assert reader.read() == CONTENT
-        place.delete(pack_key(manifest.table.packs[0]))
-        with pytest.raises(PackMissing):
-            reader.read_at(0, len(CONTENT))
-    assert budget.out == 0
-
-
 def test_who_reads_on_is_spared_a_request_for_every_chunk() -> None:
     transport = in_memory()
     content = noise(4 << 20)
@@ -385,28 +277,3 @@ def test_who_reads_on_is_spared_a_request_for_every_chunk() -> None:
     assert read == content
     assert session.totals.reads < len(chunks) / 4
     assert session.totals.bytes_received < 1.1 * len(content)
-
-
-@given(st.integers(0, 9), st.integers(0, 40), st.integers(0, 3000))
-@settings(max_examples=60, deadline=None)
-def test_memory_that_lies_anywhere_gets_what_is_there_and_nothing_beside_it(
-    shift: int, offset: int, length: int
-) -> None:
-    reader, _ = counted(SEQUENCE)
-    memory = bytearray(b"?" * 4000)
-    with memoryview(memory)[shift : shift + length] as target:
-        assert reader.readinto_at(offset, target) == length
-    assert memory[shift : shift + length] == CONTENT[offset : offset + length]
-    assert not (memory[:shift] + memory[shift + length :]).strip(b"?")
-
-
-@pytest.mark.parametrize("shift", range(9))
-def test_numbers_in_planes_are_decoded_where_they_belong_however_that_memory_lies(shift: int) -> None:
-    numbers = (np.random.default_rng(1).normal(size=300_000) * 0.02).astype(np.float32)
-    store = Store.init(in_memory().url)
-    store.put(io.BytesIO(save({"a": numbers})), "m")
-    assert "planes" in store.stat("m").codecs
-    memory = bytearray(numbers.nbytes + shift)
-    with store.open("m") as file, memoryview(memory)[shift:] as target:
-        file.readinto_at(file.size - numbers.nbytes, target)
-        assert bytes(target) == numbers.tobytes()

@@ -77,8 +77,8 @@ class Transfers:
 
     def send(self, source: Source, tell: Tell) -> None:
         """Store a file; it is visible when this returns. A small one is a single object, and needs no turn."""
-        if is_small(self._store, source):
-            put_small(self._store, source)
+        if is_small(self._store.config, source):
+            put_small(self._store.transport, self._store.config, source)
             tell(source.size or 0)
         else:
             self._sends.do(Sending(source, tell))
@@ -87,8 +87,7 @@ class Transfers:
         """Write a file, verified; a small one is in its manifest, and needs no turn."""
         manifest = self._store.manifest(path)
         if manifest.inline is not None:
-            with told(target):
-                target.write_bytes(manifest.inline)
+            _write(target, manifest.inline)
             tell(manifest.size)
             return
         try:
@@ -118,6 +117,16 @@ def transfers_of(store: Store) -> Transfers:
     """Those of this process, whichever of DVC's file systems asks."""
     with _lock:
         return _transfers.setdefault(store, Transfers(store))
+
+
+def _write(target: Path, data: bytes) -> None:
+    """A small file, whole or not at all."""
+    with told(target):
+        try:
+            target.write_bytes(data)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
 
 
 def _done_together(turns: list[Turn[R]], work: Callable[[list[R]], None]) -> None:

@@ -50,6 +50,10 @@ class Merges:
         self._lock = Lock()
         self._fitting = BoundedSemaphore(effort.fits_at_once)
 
+    def is_matrix(self, whole: Match) -> bool:
+        """Whether the tensor is one of those that adapters are merged into."""
+        return self._panel_rows(whole) > 0
+
     def looks_merged(self, whole: Match, word: int) -> bool:
         """Whether the panel that holds a word of the tensor was changed by something of low rank."""
         rows = self._panel_rows(whole)

@@ -21,6 +21,7 @@ from shardflow.layout import Layout, ReadAt
 SAMPLE_BYTES = 256 << 10
 SMALL_SAMPLE = 32 << 10  # of small tensors an eighth is enough: looking at all of them would be the most of the work
 NEARLY_THE_SAME = 0.02  # of the sample: nothing that needs more than the base is looked for below it
+SPEAK_FOR_ALL = 3  # kinds of tensors that no adapter was merged into
 _CLEARLY = 0.97  # of the size without: what a scale must save to be tried on a whole tensor
 
 
@@ -47,6 +48,7 @@ class _Kind:
     """Tensors of the same name but for the number of a layer."""
 
     one: int
+    members: int
     lock: Lock = field(default_factory=Lock)
     merged: bool | None = None  # False: into none of them
 
@@ -69,7 +71,11 @@ class Predictor:
         self._matches = Matches(new, base.layout, pairs(new, base.layout, read_new, base.read_at))
         self._merges = Merges(read_new, base.read_at, self._effort, adapter)
         self._tensors = {index: _Tensor() for index in self._matches.indices()}
-        self._kinds = {kind: _Kind(members[len(members) // 2]) for kind, members in self._matches.kinds().items()}
+        self._kinds = {
+            kind: _Kind(members[len(members) // 2], len(members)) for kind, members in self._matches.kinds().items()
+        }
+        self._sought = Lock()
+        self._may_be_merged: bool | None = True if adapter else None  # into any tensor
 
     def __len__(self) -> int:
         """How many tensors have a counterpart."""
@@ -130,12 +136,38 @@ class Predictor:
 
     def _is_merged(self, match: Match) -> bool:
         """Whether an adapter was merged into the tensor; dear to find out, so one tensor of a kind speaks for all."""
+        with self._sought:
+            if self._may_be_merged is None:
+                self._may_be_merged = self._may_be()
+        if not self._may_be_merged:
+            return False
         kind = self._kinds[self._matches.kind(match.index)]
+        whole = self._matches.whole(kind.one)
+        return (self._way(whole).share <= NEARLY_THE_SAME or self._is_merged_kind(kind)) and self._is_itself_merged(
+            match
+        )
+
+    def _may_be(self) -> bool:
+        """Whether an adapter was merged into any tensor: where the largest kinds have none, the others have none.
+
+        A kind of one tensor, as an embedding, may have been trained beside an adapter, and does not speak for others.
+        """
+        against = 0
+        for kind in sorted(self._kinds.values(), key=lambda kind: -self._matches.whole(kind.one).new.length):
+            whole = self._matches.whole(kind.one)
+            if self._merges.is_matrix(whole) and self._way(whole).share > NEARLY_THE_SAME:
+                if self._is_merged_kind(kind):
+                    return True
+                against += kind.members > 1
+            if against == SPEAK_FOR_ALL:
+                return False
+        return True
+
+    def _is_merged_kind(self, kind: _Kind) -> bool:
         with kind.lock:
             if kind.merged is None:
-                one = self._matches.whole(kind.one)
-                kind.merged = self._way(one).share <= NEARLY_THE_SAME or self._is_itself_merged(one)
-        return kind.merged and self._is_itself_merged(match)
+                kind.merged = self._is_itself_merged(self._matches.whole(kind.one))
+        return kind.merged
 
     def _is_itself_merged(self, match: Match) -> bool:
         way, tensor = self._way(match), self._tensors[match.index]

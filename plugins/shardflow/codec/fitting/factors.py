@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from shardflow.codec.factors import MOST_RANK, Factors
 from shardflow.codec.fitting.bounds import changes
-from shardflow.codec.fitting.low_rank import is_hopeless, leading, solved, solved_rows
+from shardflow.codec.fitting.low_rank import leading, solved, solved_rows
 from shardflow.codec.fitting.quantising import Sample, quantised
+from shardflow.codec.fitting.spectrum import noise_of
 from shardflow.codec.merges import DTYPES, changed
 from shardflow.codec.rounding import from_doubles
 from shardflow.dtype import DType
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1 << 24  # numbers that are fitted at a time; of larger matrices, some rows stand for all
 _FEWEST_ROWS = 512
-_LOOK = 512  # rows and columns that tell whether there is a low rank at all
+_LOOK = 384  # rows and columns that tell whether there is a low rank at all
 _FIRST_ROUNDS, _MORE_ROUNDS = 8, 32
 _SAMPLE = 48  # rows on which the factors are tried
 _USEFUL = 0.8  # of what was changed, the share that factors may miss
+_PROMISING = 0.95  # the same before they are fitted to what says most
 
 _Rows = npt.NDArray[np.int64]
 
@@ -53,12 +55,13 @@ def fit_factors(new: Buffer, base: Buffer, dtype: DType, rows: int, rank_max: in
 def _fit(words: Words, before: Words, dtype: DType, rank_max: int) -> Factors | None:
     rows, columns = words.shape
     look = np.ix_(_evenly(rows, _LOOK), _evenly(columns, _LOOK))
-    if is_hopeless(changes(words[look], before[look], dtype, change_is_rounded=True), rank_max):
+    noise = noise_of(changes(words[look], before[look], dtype, change_is_rounded=True), words.shape, rank_max)
+    if noise is None:
         return None
     picked = _evenly(rows, max(_AT_ONCE // columns, _FEWEST_ROWS))
     known = changes(words[picked], before[picked], dtype, change_is_rounded=True)
-    right = leading(known, rank_max)
-    if right is None:
+    right = leading(known, rank_max, noise)
+    if right is None or not _explains(words, before, dtype, right):
         return None
     right = solved(known, right, _FIRST_ROUNDS)
     is_rounded = _is_rounded(words, before, dtype, right)
@@ -73,6 +76,14 @@ def _fit(words: Words, before: Words, dtype: DType, rank_max: int) -> Factors | 
     if sample.missed(change) > _USEFUL * sample.missed(0 * change):
         return None
     return quantised(left, right, sample)
+
+
+def _explains(words: Words, before: Words, dtype: DType, right: npt.NDArray[Any]) -> bool:
+    """Whether a few rows are predicted at all: the rest of the work is only worth it if they are."""
+    some = _evenly(len(words), _SAMPLE)
+    change = _left(words[some], before[some], dtype, right, is_rounded=True).astype(np.float64) @ right
+    sample = Sample(some, before[some], words[some], dtype, change_is_rounded=False)
+    return sample.missed(change) <= _PROMISING * sample.missed(0 * change)
 
 
 def _is_rounded(words: Words, before: Words, dtype: DType, right: npt.NDArray[Any]) -> bool:

@@ -12,31 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from shardflow.codec.fitting.bounds import Changes
+from shardflow.codec.fitting.spectrum import edge
 
 _MARGIN = 8  # singular values that are computed beyond those that are looked for
 _TELLING = 6  # numbers of a row that are fitted to, for each of the rank
 _WORK = 8000  # multiplications for each number of the matrix, at most
 _AT_ONCE = 1 << 23  # numbers that are gathered at a time
-_ABOVE_NOISE = 1.15  # what a singular value must reach, of the largest that rounding alone would have
 
 _Reals = npt.NDArray[Any]
 
 
-def is_hopeless(part: Changes, rank_max: int) -> bool:
-    """Whether some rows and columns of a matrix tell that the rank of what was added to it is higher than it may be."""
-    short = part.middle if part.middle.shape[0] <= part.middle.shape[1] else part.middle.T
-    with np.errstate(under="ignore"):
-        squares = np.linalg.eigvalsh(short @ short.T)  # of the singular values, in a tenth of the time they would take
-    rank = int(np.count_nonzero(squares > _edge(part) ** 2))
-    return rank > rank_max or rank > 0.9 * squares.size
+def leading(changes: Changes, rank_max: int, noise: float) -> _Reals | None:
+    """The right factor of what stands out (rank, columns), or None if that is nothing, or not low.
 
-
-def leading(changes: Changes, rank_max: int) -> _Reals | None:
-    """The right factor of what stands out from rounding (rank, columns), or None if that is nothing, or not low."""
-    edge, wanted = _edge(changes), min(16, rank_max)
+    What it stands out from is `noise` times what rounding leaves.
+    """
+    least, wanted = float(np.sqrt(noise)) * _edge(changes), min(16, rank_max)
     while True:
         sizes, right = _singular(changes.middle, min(wanted + _MARGIN, *changes.middle.shape))
-        rank = int(np.count_nonzero(sizes > edge))
+        rank = int(np.count_nonzero(sizes > least))
         if rank <= wanted:
             return np.sqrt(sizes[:rank, None]) * right[:rank] if rank else None
         if wanted == rank_max:
@@ -46,9 +40,8 @@ def leading(changes: Changes, rank_max: int) -> _Reals | None:
 
 def _edge(changes: Changes) -> float:
     """The largest singular value to be expected of rounding alone, which is spread evenly between its bounds."""
-    known = changes.reach[np.isfinite(changes.reach)].astype(np.float64)
-    usual = np.sqrt((known**2).mean() / 3) if known.size else np.inf
-    return float(_ABOVE_NOISE * usual * sum(np.sqrt(changes.reach.shape)))
+    known = changes.reach[np.isfinite(changes.reach)]
+    return edge(float(np.square(known, dtype=np.float64).mean()) / 3 if known.size else np.inf, *changes.reach.shape)
 
 
 def _singular(matrix: _Reals, count: int) -> tuple[_Reals, _Reals]:
