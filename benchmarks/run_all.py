@@ -14,6 +14,7 @@ from harness.options import RESULTS
 
 HERE = Path(__file__).parent
 FOLDERS = {
+    "codec": "codec/run",
     "flavor": "flavor/run",
     "dvc": "dvc/run",
     "dvc_checkpoints": "dvc/checkpoints",
@@ -21,15 +22,15 @@ FOLDERS = {
     "registry": "registry/run",
 }
 WITH_SERVER = ("resume", "link", "s3_transfer", "memory", "small_files", "flavor", "dvc")
-ALONE = ("versions", "dvc_checkpoints", "incremental", "registry")
+ALONE = ("codec", "versions", "dvc_checkpoints", "incremental", "registry")
 NAMES = (*WITH_SERVER, *ALONE)
-CODEC = "codec_speed"
+SPEED = "codec_speed"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--small", action="store_true", help="tiny sizes: shows that all work, measures nothing")
-    parser.add_argument("--only", nargs="+", choices=(*NAMES, CODEC), default=[*NAMES, CODEC], metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=(*NAMES, SPEED), default=[*NAMES, SPEED], metavar="NAME")
     parser.add_argument("--server", choices=("auto", "ceph", "moto"), default="auto", help="which S3 server")
     parser.add_argument("--directory", type=Path, help="where to put data")
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder for all JSON (default: %(default)s)")
@@ -55,7 +56,7 @@ def succeeded(name: str, arguments: argparse.Namespace) -> bool:
         "--json",
         str(arguments.results / f"{name}.json"),
     ]
-    if name == CODEC:
+    if name == SPEED:
         command += ["--repeat", "3"] if arguments.small else []
     else:
         command += ["--small"] if arguments.small else []
