@@ -16,8 +16,8 @@ import pytest
 from faults.crashing import Crash, Fate, mortal
 from flavor.outside import checkpoints, fetched, tree
 from shardflow import flavor
-from shardflow.flavor import migrating
-from shardflow.flavor.moving import claims, copying
+from shardflow.flavor import migrating, owners
+from shardflow.flavor.moving import copying
 from shardflow.flavor.moving.claims import WorkUnderWay
 from shardflow.store.config import Settings
 from shardflow.store.progress import Progress
@@ -123,7 +123,7 @@ def test_a_full_disk_ends_the_run_and_any_machine_may_begin_again(
         broken.setattr(copying, "put_sources", full)
         with pytest.raises(NoSpace):
             flavor.migrate(f"{large.url}/run", source=str(source))
-    monkeypatch.setattr(claims.platform, "node", lambda: "another")
+    monkeypatch.setattr(owners.platform, "node", lambda: "another")
     done = flavor.migrate(f"{large.url}/run", source=str(source))
     assert [version.state for version in done.versions] == ["was there", "moved"]
 

@@ -10,12 +10,14 @@ import pytest
 from safetensors.torch import save_file
 
 from flavor.outside import checkpoints, fetched, tree, weights
+from services.fixtures import fresh_url
 from services.service import Service
 from shardflow import flavor
 from shardflow.flavor.moving.originals import ObjectSource
 from shardflow.flavor.moving.versions import NothingToMove
 from shardflow.store.errors import PathMissing
 from shardflow.store.store import Store
+from shardflow.transport import StoreURL, connect
 
 
 def test_files_without_numbers_come_by_their_time(large: Store, tmp_path: Path) -> None:
@@ -114,3 +116,30 @@ def test_an_object_that_changes_while_it_is_read_is_not_taken(
     (version,) = flavor.migrate(str(large.url), source="s3://changing/in").versions
     assert (version.state, "changed while it was being read" in version.problem) == ("failed", True)
     assert not [entry for entry in large.ls() if entry.path == "step-1"]
+
+
+@pytest.mark.parametrize("cloud", ["gcs", pytest.param("azure", marks=pytest.mark.service("azure"))])
+def test_checkpoints_are_streamed_out_of_google_and_azure(
+    cloud: str, request: pytest.FixtureRequest, large: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service: Service = request.getfixturevalue(cloud)
+    source = checkpoints(tmp_path / "checkpoints")
+    place = StoreURL.parse(fresh_url(service, ""))
+    bucket = connect(place, service.options)
+    for name, data in tree(source).items():
+        bucket.write(f"runs/7/{name}", data)
+    url = f"{place.backend}://{place.bucket}/runs/7"
+    done = flavor.migrate(f"{large.url}/run", source=url, source_options=service.options, reread=True)
+    assert [version.state for version in done.versions] == ["moved"] * 3
+    assert done.versions[2].stored < 0.8 * done.versions[2].bytes
+    assert fetched(large, "run", tmp_path / "back") == tree(source)
+    again = flavor.migrate(f"{large.url}/run", source=url, source_options=service.options)
+    assert [version.state for version in again.versions] == ["was there"] * 3
+
+    bucket.write("runs/7/checkpoint-10/config.json", b'{"step": 1}')
+    for variable, value in service.env.items():
+        monkeypatch.setenv(variable, value)
+    changed = flavor.migrate(f"{large.url}/run", source=url)
+    assert [version.state for version in changed.versions] == ["was there", "moved", "was there"]
+    with pytest.raises(NothingToMove, match="nothing in it"):
+        flavor.migrate(f"{large.url}/run", source=f"{place.backend}://{place.bucket}/nowhere")

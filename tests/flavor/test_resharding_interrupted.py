@@ -18,10 +18,9 @@ from faults.crashing import Crash, Fate, mortal
 from flavor.divided import equal, names, put_folder, weights
 from flavor.models import NET, net
 from shardflow import flavor
-from shardflow.flavor import resharding
+from shardflow.flavor import owners, resharding
 from shardflow.flavor.folders import StoreFolder
 from shardflow.flavor.index import INDEX_FILE
-from shardflow.flavor.moving import claims
 from shardflow.flavor.moving.claims import WorkUnderWay
 from shardflow.flavor.stored_weights import StoredWeights
 from shardflow.store.config import Settings
@@ -134,7 +133,7 @@ def test_a_run_that_failed_halfway_is_finished_from_another_machine(
             flavor.reshard(url, "layers", 500_000)
     assert resharding.CLAIM_FILE in names(large, "llama")
     assert equal(url, tensors)
-    monkeypatch.setattr(claims.platform, "node", lambda: "another")
+    monkeypatch.setattr(owners.platform, "node", lambda: "another")
     done = flavor.reshard(url, "layers", 500_000)
     assert (done.changed, done.removed) == (False, ("model.safetensors",))
     assert resharding.CLAIM_FILE not in names(large, "llama")

@@ -131,15 +131,17 @@ def _what_changed(changes: Changes | None) -> list[str]:
     if changes is None:
         return []
     tensors = [(status, f"{found.count:,}", in_units(found.size)) for status, found in changes.tensors.items()]
-    chunks = [
-        (_IN_WORDS.get(kind, kind), f"{found.count:,}", in_units(found.size), in_units(found.stored))
-        for kind, found in sorted(changes.chunks.items(), key=lambda item: (item[0] != SHARED, -item[1].size))
-    ]
     lines = ["## What changed", "", *_table(("tensors", "number", "bytes"), tensors), ""]
     if changes.changed:
         shown = ", ".join(f"`{name}`" for name in changes.changed[:MOST_NAMED])
         more = len(changes.changed) - MOST_NAMED
         lines += [f"Changed: {shown}{f', and {more:,} more' if more > 0 else ''}.", ""]
+    if changes.chunks is None:
+        return lines
+    chunks = [
+        (_IN_WORDS.get(kind, kind), f"{found.count:,}", in_units(found.size), in_units(found.stored))
+        for kind, found in sorted(changes.chunks.items(), key=lambda item: (item[0] != SHARED, -item[1].size))
+    ]
     return [*lines, *_table(("chunks", "number", "bytes", "in the store"), chunks), ""]
 
 

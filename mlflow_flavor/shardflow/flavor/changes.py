@@ -43,13 +43,13 @@ class Changes:
 
     tensors: Mapping[Status, Amount]
     changed: Sequence[str]  # names, in the order of the model
-    chunks: Mapping[str, Amount]  # by kind: equal, or how what is not equal is coded
+    chunks: Mapping[str, Amount] | None  # by kind: equal, or how what is not equal is coded; None if that is not known
 
     @property
     def kinds(self) -> str:
         """How differences are stored, such as `delta`; `none` if no chunk is stored as one."""
-        against = [kind for kind in self.chunks if kind in BASES_NEEDED]
-        return ", ".join(sorted(against, key=lambda kind: -self.chunks[kind].size)) or "none"
+        sizes = {kind: found.size for kind, found in (self.chunks or {}).items() if kind in BASES_NEEDED}
+        return ", ".join(sorted(sizes, key=lambda kind: -sizes[kind])) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,19 @@ def changes_between(before: StoreFolder, after: StoreFolder) -> Changes:
         status = _statuses(old, new)
         sizes = {name: new.tensors[name].size for name in new.tensors}
         sizes |= {name: old.tensors[name].size for name, found in status.items() if found == "gone"}
-        return Changes(
-            {found: _amount(sizes[name] for name in status if status[name] == found) for found in _ordered(status)},
-            tuple(name for name, found in status.items() if found == "changed"),
-            chunks_by_kind(new.manifests, {name for one in old.manifests for name in _names(one)}),
-        )
+        chunks = chunks_by_kind(new.manifests, {name for one in old.manifests for name in _names(one)})
+        return changes_of(status, sizes, chunks)
+
+
+def changes_of(
+    status: Mapping[str, Status], sizes: Mapping[str, int], chunks: Mapping[str, Amount] | None = None
+) -> Changes:
+    """What became of each tensor, counted."""
+    return Changes(
+        {found: _amount(sizes[name] for name in status if status[name] == found) for found in _ordered(status)},
+        tuple(name for name, found in status.items() if found == "changed"),
+        chunks,
+    )
 
 
 def chunks_by_kind(manifests: Sequence[Manifest], shared: set[bytes]) -> dict[str, Amount]:

@@ -41,8 +41,8 @@ class Folder(Protocol):
     def inside(self, name: str, /) -> Folder: ...
 
 
-class StoreFolder:
-    """A directory in a store; every byte read from it is verified."""
+class InStore:
+    """A place in a store, and what it is called."""
 
     def __init__(self, store: Store, path: str) -> None:
         self.store = store
@@ -51,6 +51,10 @@ class StoreFolder:
     @property
     def name(self) -> str:
         return str(self.store.url.joined(self.path))
+
+
+class StoreFolder(InStore):
+    """A directory in a store; every byte read from it is verified."""
 
     @property
     def at_once(self) -> int:

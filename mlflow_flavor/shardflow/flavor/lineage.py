@@ -19,6 +19,7 @@ from shardflow.flavor.folders import StoreFolder
 from shardflow.flavor.places import is_store_url, located
 from shardflow.flavor.plans import Plan
 from shardflow.flavor.relatives import most_alike
+from shardflow.flavor.tensor_digests import TensorDigests, changes_by_digests, logged_digests
 from shardflow.flavor.writing import Written
 from shardflow.store.errors import PathMissing, StoreMissing
 from shardflow.store.store import Store
@@ -93,6 +94,18 @@ def changes_from(parent: Parent | None, url: str | None) -> Changes | None:
         return None
 
 
+def changes_told_by_digests(parent: Parent | None, own: TensorDigests, weights: str) -> Changes | None:
+    """What is different from the parent, where this client sees no store of either: in tensors, not in chunks."""
+    if parent is None or parent.url is not None:
+        return None
+    try:
+        before = logged_digests(located(parent.uri), weights)
+    except ShardflowError as error:
+        _logger.warning("What changed from %s is not noted: %s", parent.uri, error.message)
+        return None
+    return None if before is None else changes_by_digests(before, own)
+
+
 def note(
     mlflow_model: Model, plan: Plan, written: Written, parent: Parent | None, changes: Changes | None = None
 ) -> None:
@@ -134,7 +147,8 @@ def _lineage(parent: Parent | None, changes: Changes | None) -> dict[str, str]:
         tags["shardflow.parent" if parent.named else "shardflow.found_base"] = parent.model_id
     if changes is None:
         return tags
-    tags["shardflow.delta"] = changes.kinds
+    if changes.chunks is not None:
+        tags["shardflow.delta"] = changes.kinds
     for status, amount in changes.tensors.items():
         word = status.replace(" ", "_")
         tags[f"shardflow.tensors_{word}"] = str(amount.count)

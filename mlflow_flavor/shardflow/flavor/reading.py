@@ -11,6 +11,7 @@ from shardflow.flavor.copying import as_memory
 from shardflow.flavor.errors import ShardAltered
 from shardflow.flavor.folders import OpenFile
 from shardflow.flavor.header import Entry
+from shardflow.flavor.memory import empty
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.torch_types import TORCH_TYPES
 
@@ -40,8 +41,11 @@ class TensorReader:
         """The part in a box, in new memory."""
         stored = TORCH_TYPES[self.entry.dtype]
         shape = [each.stop - each.start for each in box]
-        device = wanted.device or torch.device("cpu")
-        target = torch.empty(shape, dtype=wanted.dtype_of(stored), device=device)
+        dtype, device = wanted.dtype_of(stored), wanted.device
+        if device is None or device.type == "cpu":
+            target = empty(shape, dtype)
+        else:
+            target = torch.empty(shape, dtype=dtype, device=device)
         self.fill(target, box)
         return target
 

@@ -28,7 +28,8 @@ from shardflow.flavor.card import CARD_FILE, Description, card_of
 from shardflow.flavor.errors import NotRebuildable
 from shardflow.flavor.formats.models import written_as
 from shardflow.flavor.formats.registry import DEFAULT, requirements_of
-from shardflow.flavor.lineage import changes_from, found_parent, note, parent_of
+from shardflow.flavor.given import opened_checkpoint, state_of
+from shardflow.flavor.lineage import changes_from, changes_told_by_digests, found_parent, note, parent_of
 from shardflow.flavor.loading import WEIGHTS
 from shardflow.flavor.modules import checked_factory
 from shardflow.flavor.places import is_store_url
@@ -45,6 +46,7 @@ from shardflow.flavor.recipe import (
 )
 from shardflow.flavor.serving import Predictor
 from shardflow.flavor.skeleton import pickled_skeleton
+from shardflow.flavor.tensor_digests import write_digests
 from shardflow.flavor.weights import Sharding, Weights, weights_of
 from shardflow.flavor.writing import Written, into_directory, into_store, write_beside
 
@@ -82,8 +84,9 @@ def save_model(
 ) -> Model:
     """Save a model as a directory that MLflow understands, its weights as safetensors as Hugging Face lays them out.
 
-    `model` is a torch.nn.Module, a state dict, the path of a checkpoint (.safetensors, .pt, .bin), or the directory of
-    a Hugging Face model. A module is made again by `factory`, a `package.module:function`, with `factory_arguments`;
+    `model` is a torch.nn.Module, a state dict, the directory of a Hugging Face model, the path or `shardflow://` URL of
+    a checkpoint in any format of `shardflow.flavor.formats`, or one that is open. A checkpoint is read in pieces, and
+    never whole in memory. A module is made again by `factory`, a `package.module:function`, with `factory_arguments`;
     from its config if it is one of transformers; and otherwise from a pickle of all but its weights, if `trust` says
     that whoever loads it may run its code. `weights_url` is where in a store the weights go, instead of below `path`.
     `format` is the checkpoint format of the weights: safetensors, or another of `shardflow.flavor.formats.names()`.
@@ -97,17 +100,22 @@ def save_model(
     code = _validate_and_copy_code_paths(list(code_paths) if code_paths else None, str(directory))
     inside = directory / WEIGHTS
     with ExitStack() as stack:
-        weights = weights_of(model, Sharding(sharding, max_shard_bytes), stack, trust=trust)
+        given = opened_checkpoint(model, stack)
+        weights = weights_of(given, Sharding(sharding, max_shard_bytes), stack, trust=trust)
         rebuild = _rebuild(model, weights, factory, factory_arguments, inside, trust=trust)
         write_beside(weights if format == DEFAULT else replace(weights, index=None), inside)
         parent = parent_of(base_model, WEIGHTS, weights_url)
         if format == DEFAULT:
             written = _written(weights, inside, weights_url, parent.url if parent else None)
         else:
-            written = written_as(format, model, inside, weights_url)
+            written = written_as(format, state_of(given, stack, trust=trust), inside, weights_url)
     if parent is None and weights_url is not None and format == DEFAULT:
         parent = found_parent(weights_url, written)
-    changes = changes_from(parent, weights_url if format == DEFAULT else None)
+    if weights_url is None and format == DEFAULT and mlflow_model.model_id is not None:
+        own = write_digests(inside, [file.name for file in written.files], weights.plan.aliases)
+        changes = changes_told_by_digests(parent, own, WEIGHTS)
+    else:
+        changes = changes_from(parent, weights_url if format == DEFAULT else None)
     saved = _Saved(weights, written, rebuild, format)
     (inside / RECIPE_FILE).write_bytes(encode_recipe(_recipe(saved)))
     card = Description(weights.plan, written, WEIGHTS, _in_words(rebuild), parent, changes, format)

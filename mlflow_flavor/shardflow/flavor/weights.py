@@ -22,6 +22,8 @@ from shardflow.flavor.checkpoints import (
 )
 from shardflow.flavor.contents import Content, TensorContent
 from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.formats.contents import contents_of
+from shardflow.flavor.formats.state import State
 from shardflow.flavor.index import made_index
 from shardflow.flavor.plans import AUTO, MAX_SHARD_BYTES, Plan, Shard, plan
 from shardflow.flavor.recipe import CONFIG_FILE, HuggingFace, Rebuild
@@ -60,16 +62,20 @@ class Weights:
 
 
 def weights_of(model: Any, sharding: Sharding, stack: ExitStack, *, trust: bool = False) -> Weights:
-    """The weights of a module, a state dict, a checkpoint or a model's directory; files stay open with the stack."""
+    """The weights of a module, a state dict, files, a model's directory or an open checkpoint; files stay open with
+    the stack.
+    """
     if isinstance(model, torch.nn.Module):
         return _of_module(model, sharding)
     if isinstance(model, Mapping):
         return _of_tensors(state_dict_of(model, "the model"), sharding)
     if isinstance(model, str | Path):
         return _of_path(Path(model), sharding, stack, trust)
+    if isinstance(model, State):
+        return _planned(list(model.tensors.values()), contents_of(model), sharding, model.aliases)
     raise CheckpointUnusable(
         f"a {type(model).__name__} cannot be logged as a model",
-        remedy="pass a torch.nn.Module, a state dict, or the path of a checkpoint",
+        remedy="pass a torch.nn.Module, a state dict, or the path or URL of a checkpoint",
     )
 
 

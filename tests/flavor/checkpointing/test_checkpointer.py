@@ -12,6 +12,7 @@ from shardflow.flavor.checkpointing.errors import (
     StepMissing,
     StepTaken,
 )
+from shardflow.flavor.checkpointing.steps import Steps
 from shardflow.store.errors import BadPath, PathMissing
 from shardflow.store.store import Store
 
@@ -108,8 +109,10 @@ def test_a_step_is_not_stored_twice_unless_it_is_to_be_replaced(url: str, store:
         checkpoints.save(1, state(3), replace=True)
         checkpoints.wait()
         assert same(checkpoints.load(1), state(3))
+    directory = Steps(store, "run").marker(1).directory
+    assert directory
     names = {entry.path for entry in store.ls("run", recursive=True)}
-    assert names == {"run/step-1/checkpoint.json", *(f"run/step-1/again-2/{name}" for name in _files())}
+    assert names == {"run/step-1/checkpoint.json", *(f"run/step-1/{directory}/{name}" for name in _files())}
 
 
 def _files() -> list[str]:

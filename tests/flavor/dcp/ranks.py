@@ -113,7 +113,7 @@ def die_while_writing(rank: int, root: str) -> None:
     save_step(model, optimizer, root, 1)
     remember(rank, model, f"{root}/step-1")
     if rank == 1:
-        writing.put_sources = _killed  # type: ignore[assignment]
+        writing.files.put_against = _killed  # type: ignore[assignment]
     train(model, optimizer, 1)
     save_step(model, optimizer, root, 2)
 
@@ -169,11 +169,15 @@ def load_step(url: str, steps: int) -> None:
 
 
 def laid_out(mesh: Any, factor: float) -> dict[str, Any]:
-    """Tensors in rows, in columns, alike on all ranks, and plain."""
+    """Tensors in rows, in columns, in both, alike on all ranks, and plain."""
     numbers = torch.arange(60 * 14, dtype=torch.float32).reshape(60, 14) * factor
+    count = dist.get_world_size()
+    crossed = init_device_mesh("cpu", (count // 2, 2) if count % 2 == 0 else (1, count))
     return {
         "rows": distribute_tensor(numbers, mesh, [Shard(0)]),
         "columns": distribute_tensor(numbers + factor, mesh, [Shard(1)]),
+        "both": distribute_tensor(numbers - factor, crossed, [Shard(0), Shard(1)]),
+        "columns alike": distribute_tensor(numbers + 5 * factor, crossed, [Replicate(), Shard(1)]),
         "alike": distribute_tensor(numbers + 2 * factor, mesh, [Replicate()]),
         "plain": numbers.to(torch.bfloat16) + 3 * factor,
         "scalar": torch.tensor(4.0) * factor,

@@ -134,9 +134,10 @@ def test_a_checkpoint_may_take_the_place_of_another(url: str, store: Store) -> N
     for seed in range(3):
         save({"weight": weights(seed)}, url)
         assert torch.equal(load({"weight": torch.zeros_like(weights())}, url)["weight"], weights(seed))
-    assert files.below(store, "run/step-1") == {
-        "run/step-1/dcp.json",
-        "run/step-1/again-2/rank-00000.safetensors",
+    described, directory = read_checkpoint(store, "run/step-1"), "run/step-1"
+    assert files.below(store, directory) == {
+        f"{directory}/dcp.json",
+        f"{directory}/{described.directory}/rank-00000.safetensors",
     }
 
 
@@ -151,6 +152,28 @@ def test_a_checkpoint_that_was_not_finished_leaves_the_one_before_it_at_the_same
     assert torch.equal(load({"weight": torch.zeros_like(weights())}, url)["weight"], weights(0))
     save({"weight": weights(2)}, url)
     assert torch.equal(load({"weight": torch.zeros_like(weights())}, url)["weight"], weights(2))
+
+
+def test_two_jobs_that_save_to_one_place_at_once_do_not_mix(
+    url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins and ends while the first has written its files and not made them count yet."""
+    finish = Writer.finish
+
+    def late(self: Writer, metadata: Any, results: Any) -> None:
+        monkeypatch.setattr(Writer, "finish", finish)
+        save({"weight": weights(2), "bias": torch.ones(3)}, url)
+        assert load({"bias": torch.zeros(3)}, url)["bias"].all()
+        finish(self, metadata, results)
+
+    monkeypatch.setattr(Writer, "finish", late)
+    save({"weight": weights(1)}, url)
+    assert torch.equal(load({"weight": torch.zeros_like(weights())}, url)["weight"], weights(1))
+    assert {path.rpartition("/")[2] for path in files.below(store, "run/step-1")} == {
+        "dcp.json",
+        "rank-00000.safetensors",
+    }
+    assert len(files.below(store, "run/step-1")) == 2
 
 
 def _full(*_: Any, **__: Any) -> None:

@@ -24,14 +24,22 @@ pytestmark = pytest.mark.slow
 Saved = tuple[Store, str]
 
 
+def saved_by(count: int, desk: Path) -> Saved:
+    store = Store.init(str(desk.resolve() / "store"), SMALL)
+    root = f"{store.url}/run"
+    on_ranks(count, save_everything, desk, root)
+    return store, root
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """What four ranks saved."""
-    desk = tmp_path_factory.mktemp("ranks").resolve()
-    store = Store.init(str(desk / "store"), SMALL)
-    root = f"{store.url}/run"
-    on_ranks(4, save_everything, desk, root)
-    return store, root
+    return saved_by(4, tmp_path_factory.mktemp("four"))
+
+
+@pytest.fixture(scope="module")
+def saved_by_two(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    return saved_by(2, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture
@@ -52,6 +60,17 @@ def test_one_rank_loads_what_four_saved(saved: Saved, alone: None) -> None:
     load_everything(0, saved[1])
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_more_ranks_load_what_two_saved(saved_by_two: Saved, count: int, tmp_path: Path) -> None:
+    on_ranks(count, load_everything, tmp_path, saved_by_two[1])
+
+
+def test_two_ranks_load_what_one_saved(tmp_path: Path, alone: None) -> None:
+    store = Store.init(str(tmp_path.resolve() / "store"), SMALL)
+    save_everything(0, f"{store.url}/run")
+    on_ranks(2, load_everything, tmp_path, f"{store.url}/run")
+
+
 def test_each_rank_wrote_a_file_of_its_own_and_what_all_have_is_there_once(saved: Saved) -> None:
     store, _ = saved
     names = {path.rpartition("/")[2] for path in below(store, "run/layouts")}
@@ -61,8 +80,10 @@ def test_each_rank_wrote_a_file_of_its_own_and_what_all_have_is_there_once(saved
     assert chunks["rows"] == [(15, 14)] * 4
     assert chunks["columns"] == [(60, 4), (60, 4), (60, 4), (60, 2)]
     assert chunks["alike"] == chunks["plain"] == [(60, 14)]
+    assert chunks["both"] == [(30, 7)] * 4
+    assert chunks["columns alike"] == [(60, 7)] * 2
     size = sum(file.size for file in checkpoint.files)
-    assert size < 4 * 60 * 14 * 4 + 4 * 1024  # and the headers
+    assert size < 6 * 60 * 14 * 4 + 4 * 1024  # and the headers
 
 
 def test_a_step_is_coded_against_the_one_before(saved: Saved) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # before keras is imported
 
 from keras import Input, Model, layers, ops
 
-from shardflow.flavor.formats.errors import CheckpointExists, FormatUnavailable
-from shardflow.flavor.frameworks import export_keras, import_keras, keras_state, saved_model_state
+from shardflow.flavor.formats.errors import CheckpointExists
+from shardflow.flavor.frameworks import export_keras, import_keras, keras_state
 from shardflow.flavor.frameworks.agreement import Disagreement
 from shardflow.flavor.frameworks.errors import ConversionFailed, NotMapped
 
@@ -127,36 +126,3 @@ def test_a_file_that_is_no_hdf5_or_of_another_model_is_told(
         keras_state(tmp_path / "bad.weights.h5")
     with pytest.raises(ConversionFailed, match="does not fit the Keras model"):
         import_keras(tmp_path / "bad.weights.h5", keras_image(), module, NAMES, example)
-
-
-def test_a_saved_model_without_tensorflow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
-    with pytest.raises(ConversionFailed, match="no SavedModel"):
-        saved_model_state(tmp_path)
-    (tmp_path / "saved_model.pb").touch()
-    with pytest.raises(FormatUnavailable, match="tensorflow, which is not installed"):
-        saved_model_state(tmp_path)
-
-
-def test_a_saved_model_is_read_through_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its reader stands in for TensorFlow, which is too large to install for a test."""
-    held = {
-        "_CHECKPOINTABLE_OBJECT_GRAPH": np.array(b"graph"),
-        "dense/kernel/.ATTRIBUTES/VARIABLE_VALUE": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "step/.ATTRIBUTES/VARIABLE_VALUE": np.int64(7),
-    }
-    asked: list[str] = []
-
-    def load_checkpoint(path: str) -> SimpleNamespace:
-        asked.append(path)
-        return SimpleNamespace(get_variable_to_shape_map=lambda: dict.fromkeys(held, ()), get_tensor=held.__getitem__)
-
-    stand_in = SimpleNamespace(
-        train=SimpleNamespace(load_checkpoint=load_checkpoint), errors=SimpleNamespace(OpError=RuntimeError)
-    )
-    monkeypatch.setitem(__import__("sys").modules, "tensorflow", stand_in)
-    (tmp_path / "saved_model.pb").touch()
-    found = saved_model_state(tmp_path)
-    assert asked == [str(tmp_path / "variables" / "variables")]
-    assert torch.equal(found["dense/kernel"], torch.arange(6.0).reshape(2, 3))
-    assert int(found["step"]) == 7

@@ -86,7 +86,7 @@ class AsyncCheckpointer:
             buffer = self._buffers.take()
             try:
                 self._raise_failed()  # of what was waited for
-                copied = Step(step, tree, buffer.copy(flat.tensors), noted)
+                copied = Step(step, tree, buffer.copy(flat.tensors), noted, replace)
                 self._saving.append((step, self._thread.submit(self._store, copied, buffer)))
             except BaseException:
                 self._buffers.give(buffer)
@@ -168,9 +168,11 @@ class AsyncCheckpointer:
             return
         kept = self._keep.kept(self._known.values())
         try:
-            for number in sorted((set(self._known) | self._unfinished) - kept):
+            for number in sorted(set(self._known) - kept):
                 self._steps.remove(number)
-                self._known.pop(number, None)
+                self._known.pop(number)
+            for number in sorted(self._unfinished):
+                self._steps.remove_unfinished(number)
                 self._unfinished.discard(number)
         except ShardflowError as error:
             _log.warning("old steps of %s were not removed: %s", self.url, error)  # the next save tries again

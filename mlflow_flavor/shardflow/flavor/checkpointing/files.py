@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from shardflow.flavor.checkpointing.errors import CheckpointDamaged
 from shardflow.flavor.errors import ShardMissing
 from shardflow.flavor.folders import StoreFolder
 from shardflow.flavor.recipe import StoredFile
-from shardflow.store.errors import BadPath, PathMissing, StoreMissing
+from shardflow.store.errors import BadPath, PathMissing, StoreExists, StoreMissing
 from shardflow.store.putting import put_sources
 from shardflow.store.reader import Reader
-from shardflow.store.sources import StreamSource
+from shardflow.store.sources import Source, StreamSource
 from shardflow.store.store import Store
 from shardflow.transport import Cancellation
 
-_AGAIN = "again-"
 _log = logging.getLogger(__name__)
 
 
@@ -27,9 +27,13 @@ def store_for(url: str) -> tuple[Store, str]:
     try:
         return Store.find(url)
     except StoreMissing:
+        pass
+    try:
         store = Store.init(url)
-        _log.info("made a store at %s", store.url)
-        return store, ""
+    except StoreExists:
+        return Store.find(url)  # somebody else made it just now
+    _log.info("made a store at %s", store.url)
+    return store, ""
 
 
 def base_in(store: Store, place: str) -> str:
@@ -49,6 +53,17 @@ def still_there(store: Store, base: str | None) -> str | None:
     except PathMissing:
         return None
     return base
+
+
+def put_against(store: Store, sources: Sequence[Source], path: str, base: str | None, **wishes: Any) -> None:
+    """Put the files of a checkpoint, coded against a base as long as nobody removes that meanwhile."""
+    base = still_there(store, base)
+    try:
+        put_sources(store, sources, path, base=base, merges=False, **wishes)
+    except PathMissing:
+        if base is None or still_there(store, base) is not None:
+            raise
+        put_sources(store, sources, path, merges=False, **wishes)
 
 
 def below(store: Store, path: str) -> set[str]:
@@ -71,8 +86,9 @@ def text(path: str, data: bytes) -> StreamSource:
     return StreamSource(path, io.BytesIO(), data, ended=True)
 
 
-def put_text(store: Store, path: str, data: bytes, cancel: Cancellation | None = None) -> None:
-    put_sources(store, [text(path, data)], path, cancel=cancel)
+def put_text(store: Store, path: str, data: bytes, cancel: Cancellation | None = None, *, replace: bool = True) -> None:
+    """A small file; PathTaken if there is another one and it is not to be replaced."""
+    store.put(io.BytesIO(data), path, replace=replace, deltas=False, cancel=cancel)
 
 
 def read_small(store: Store, path: str) -> bytes:
@@ -99,14 +115,3 @@ def opened(folder: StoreFolder, file: StoredFile, name: str, holds: str = "") ->
         reader.close()
         raise CheckpointDamaged(f"{name} has another {what}, than was saved", remedy="load another checkpoint")
     return reader
-
-
-def next_directory(used: str) -> str:
-    """Where a checkpoint that replaces another puts its files, so that the other one's stay until it is complete."""
-    return f"{_AGAIN}{int(used.removeprefix(_AGAIN)) + 1 if used else 1}"
-
-
-def is_directory(name: str) -> bool:
-    """Whether a text that was read is what `next_directory` gives, or nothing."""
-    number = name.removeprefix(_AGAIN)
-    return not name or (name != number and number.isdecimal() and number.isascii() and 0 < len(number) < 10)

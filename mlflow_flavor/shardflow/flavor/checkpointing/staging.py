@@ -10,7 +10,7 @@ from threading import Condition
 
 import torch
 
-from shardflow.flavor.copying import as_tensor
+from shardflow.flavor.memory import empty
 from shardflow.flavor.shards import ShardSource
 
 ALIGNED = 64
@@ -106,7 +106,4 @@ def _allocated(size: int) -> torch.Tensor:
     """Page-locked where a GPU copies into it; otherwise in large pages, the first use of which costs less."""
     if torch.cuda.is_available():
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return as_tensor(memoryview(memory))
+    return empty([size], torch.uint8)

@@ -12,20 +12,20 @@ import torch
 
 from shardflow.errors import CorruptData
 from shardflow.flavor.checkpointing import files
-from shardflow.flavor.checkpointing.errors import StepMissing
+from shardflow.flavor.checkpointing.attempts import Place, begun, is_directory, swept
+from shardflow.flavor.checkpointing.errors import StepMissing, StepTaken
 from shardflow.flavor.checkpointing.retention import StepInfo
 from shardflow.flavor.contents import TensorContent
 from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.folders import InStore
 from shardflow.flavor.plans import plan
 from shardflow.flavor.recipe import StoredFile
 from shardflow.flavor.shards import ShardSource, shard_sources
 from shardflow.flavor.torch_types import shapes_of
-from shardflow.store.errors import PathMissing
+from shardflow.store.errors import PathMissing, PathTaken
 from shardflow.store.parallel import in_parallel
 from shardflow.store.progress import Progress
-from shardflow.store.putting import put_sources
 from shardflow.store.sources import Source
-from shardflow.store.store import Store
 from shardflow.transport import Cancellation
 
 MARKER_FILE = "checkpoint.json"
@@ -33,6 +33,7 @@ TREE_FILE = "tree.json"
 MAX_FILE_BYTES = 10_000_000_000
 MOST_STEPS = 10**18
 
+_OURS = re.compile(r".+")  # nobody else has files in the directory of a step
 _STEP = re.compile(r"step-(0|[1-9]\d{0,17})")
 
 
@@ -47,7 +48,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[StoredFile, ...]
 
     def __post_init__(self) -> None:
-        if not files.is_directory(self.directory):
+        if not is_directory(self.directory):
             raise ValueError("directory leads elsewhere")
         if any(not file.name or file.name in (".", "..") or "/" in file.name for file in self.files):
             raise ValueError("a file is not in the directory")
@@ -61,18 +62,11 @@ class Step:
     tree: bytes
     tensors: Mapping[str, torch.Tensor]
     metrics: Mapping[str, float]
+    replace: bool = False  # a step that is stored under the number
 
 
-class Steps:
+class Steps(InStore):
     """All steps below one URL; nothing is remembered, so that others may add and remove some."""
-
-    def __init__(self, store: Store, path: str) -> None:
-        self.store = store
-        self.path = path
-
-    @property
-    def name(self) -> str:
-        return str(self.store.url.joined(self.path))
 
     def path_of(self, number: int, *inside: str) -> str:
         """The path of a step, or of something in it, in the store."""
@@ -121,36 +115,46 @@ class Steps:
     ) -> list[ShardSource]:
         """Store a step; what was stored under its number before counts until all of the new one is there.
 
-        `held` are files of the base that are in memory still; what is returned are those of this step.
+        Others may save the same step at the same time: then it is wholly that of one of them. `held` are files of the
+        base that are in memory still; what is returned are those of this step.
         """
-        before = files.below(self.store, self.path_of(step.number))
-        inside = self._free_directory(step.number) if before else ""
-        where = self.path_of(step.number, inside)
-        shards = list(_shards(step, where))
-        sources: list[Source] = [*shards, files.text(f"{where}/{TREE_FILE}", step.tree)]
-        base = files.still_there(self.store, base)
+        replace = self._may_replace(step)
+        place = self._place(step.number)
         views = {shard.path: shard.view for shard in held}
-        put_sources(self.store, sources, where, base=base, merges=False, held=views, progress=progress, cancel=cancel)
-        marker = Marker(
-            step=step.number,
-            saved=time.time(),
-            metrics=dict(step.metrics),
-            directory=inside,
-            files=tuple(files.as_stored(self.store, source.path) for source in sources),
-        )
-        path = self.path_of(step.number, MARKER_FILE)
-        files.put_text(self.store, path, msgspec.json.encode(marker), cancel)
-        files.forget(self.store, before - {path, *(source.path for source in sources)})
+        try:
+            with begun(place) as attempt:
+                where = attempt.path
+                shards = list(_shards(step, where))
+                sources: list[Source] = [*shards, files.text(f"{where}/{TREE_FILE}", step.tree)]
+                files.put_against(self.store, sources, where, base, held=views, progress=progress, cancel=cancel)
+                self._commit(self._marker_of(step, attempt.directory, sources), cancel, replace=replace)
+        except StepTaken:
+            self._sweep(place, step.number)  # what was in vain
+            raise
+        self._sweep(place, step.number, attempt.directory)
         return shards
 
     def remove(self, number: int) -> None:
         """Remove a step's names, the one that makes it complete first."""
-        paths = files.below(self.store, self.path_of(number))
-        files.forget(self.store, sorted(paths, key=lambda path: path != self.path_of(number, MARKER_FILE)))
+        place = self._place(number)
+        files.forget(self.store, [place.marker_path])
+        self._sweep(place, number)
 
-    def as_base(self, number: int) -> str:
-        """The path of what the files of another step are coded against."""
-        return self.path_of(number, self.marker(number).directory)
+    def remove_unfinished(self, number: int) -> None:
+        """Remove what is there of a step that nobody finished, or is about to."""
+        try:
+            self.marker(number)
+        except StepMissing:
+            self._sweep(self._place(number), number)
+        except (CheckpointUnusable, CorruptData):
+            self.remove(number)
+
+    def as_base(self, number: int) -> str | None:
+        """The path of what the files of another step are coded against, unless somebody removed it."""
+        try:
+            return self.path_of(number, self.marker(number).directory)
+        except StepMissing:
+            return None
 
     def _info(self, number: int) -> StepInfo | None:
         try:
@@ -158,12 +162,52 @@ class Steps:
         except (StepMissing, CheckpointUnusable, CorruptData):
             return None
 
-    def _free_directory(self, number: int) -> str:
-        """Where the files of a step go so that they do not touch those that make it complete now."""
+    def _may_replace(self, step: Step) -> bool:
+        """Whether a marker may be replaced; one that makes no step complete always may."""
         try:
-            return files.next_directory(self.marker(number).directory)
-        except (StepMissing, CheckpointUnusable):
-            return ""  # a step that was never finished: what there is of it is used
+            self.marker(step.number)
+        except StepMissing:
+            return step.replace
+        except (CheckpointUnusable, CorruptData):
+            return True
+        if not step.replace:
+            raise self._taken(step.number)
+        return True
+
+    def _commit(self, marker: Marker, cancel: Cancellation | None, *, replace: bool) -> None:
+        """From here on the step counts. Of several processes that save it, one comes first, or each in its turn."""
+        path = self.path_of(marker.step, MARKER_FILE)
+        try:
+            files.put_text(self.store, path, msgspec.json.encode(marker), cancel, replace=replace)
+        except PathTaken:
+            raise self._taken(marker.step) from None
+
+    def _marker_of(self, step: Step, directory: str, sources: Iterable[Source]) -> Marker:
+        return Marker(
+            step=step.number,
+            saved=time.time(),
+            metrics=dict(step.metrics),
+            directory=directory,
+            files=tuple(files.as_stored(self.store, source.path) for source in sources),
+        )
+
+    def _taken(self, number: int) -> StepTaken:
+        return StepTaken(
+            f"step {number} of {self.name} is stored already",
+            remedy="go on from the latest step, save under another URL, or pass replace=True",
+        )
+
+    def _place(self, number: int) -> Place:
+        return Place(self.store, self.path_of(number), MARKER_FILE, _OURS)
+
+    def _sweep(self, place: Place, number: int, settled: str | None = None) -> None:
+        def used() -> str | None:
+            try:
+                return self.marker(number).directory
+            except (StepMissing, CheckpointUnusable, CorruptData):
+                return None
+
+        swept(place, used, settled)
 
 
 def state_files(count: int) -> list[str]:

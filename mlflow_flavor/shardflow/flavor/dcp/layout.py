@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from shardflow.flavor.checkpointing.attempts import is_directory
 from shardflow.flavor.checkpointing.errors import CheckpointDamaged
-from shardflow.flavor.checkpointing.files import is_directory
 from shardflow.flavor.recipe import StoredFile
 
 METADATA_FILE = "dcp.json"

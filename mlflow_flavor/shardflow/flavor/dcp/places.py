@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from shardflow.errors import CorruptData
 from shardflow.flavor.checkpointing import files
+from shardflow.flavor.checkpointing.attempts import Place
 from shardflow.flavor.dcp.errors import CheckpointMissing
 from shardflow.flavor.dcp.layout import METADATA_FILE, Checkpoint, decode_checkpoint
 from shardflow.store.errors import PathMissing
 from shardflow.store.store import Store
 
+_OURS = re.compile(r"rank-\d+\.safetensors")
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})")
 
 
@@ -39,21 +41,24 @@ def read_checkpoint(store: Store, path: str) -> Checkpoint:
         ) from None
 
 
-def directory_for(store: Store, path: str) -> str:
-    """Where the files go so that they do not touch those of a finished checkpoint at the same place."""
+def place_of(store: Store, path: str) -> Place:
+    return Place(store, path, METADATA_FILE, _OURS)
+
+
+def directory_of(store: Store, path: str) -> str | None:
+    """Which directory the files of a finished checkpoint are in."""
     try:
-        return files.next_directory(read_checkpoint(store, path).directory)
-    except CheckpointMissing:
-        return ""  # what an unfinished one left is used
+        return read_checkpoint(store, path).directory
+    except (CheckpointMissing, CorruptData):
+        return None
 
 
 def as_base(store: Store, path: str | None) -> str | None:
     """The directory with the files of an earlier checkpoint, if it is one."""
     if path is None:
         return None
-    try:
-        directory = read_checkpoint(store, path).directory
-    except (CheckpointMissing, CorruptData):
+    directory = directory_of(store, path)
+    if directory is None:
         return files.still_there(store, path)  # a model, perhaps
     return f"{path}/{directory}" if directory else path
 
@@ -76,12 +81,4 @@ def one_before(store: Store, path: str) -> str | None:
     others = [other for other in map(_NUMBERED.fullmatch, names) if other and other[1] == own[1]]
     lower = sorted((int(other[2]), other[0]) for other in others if int(other[2]) < int(own[2]))
     paths = [f"{parent}/{other}" if parent else other for _, other in reversed(lower)]
-    return next((other for other in paths if _is_finished(store, other)), None)
-
-
-def _is_finished(store: Store, path: str) -> bool:
-    try:
-        read_checkpoint(store, path)
-    except (CheckpointMissing, CorruptData):
-        return False
-    return True
+    return next((other for other in paths if directory_of(store, other) is not None), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,21 +12,19 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from shardflow.flavor.checkpointing import files
+from shardflow.flavor.checkpointing.attempts import Attempt, begun, swept
 from shardflow.flavor.checkpointing.errors import CheckpointDamaged
 from shardflow.flavor.dcp.errors import PlanUnusable
 from shardflow.flavor.dcp.items import RankFile
 from shardflow.flavor.dcp.layout import encode_checkpoint, rank_file
 from shardflow.flavor.dcp.metadata import described, places_of
-from shardflow.flavor.dcp.places import Order, as_base, directory_for, is_numbered, metadata_path, one_before
+from shardflow.flavor.dcp.places import Order, as_base, directory_of, is_numbered, one_before, place_of
 from shardflow.flavor.recipe import StoredFile
 from shardflow.store.errors import PathMissing
 from shardflow.store.progress import Progress
-from shardflow.store.putting import put_sources
 from shardflow.store.store import Store
 from shardflow.transport import StoreURL
 from shardflow.transport.url import SCHEME
-
-_OURS = re.compile(r"(again-\d+/)?rank-\d+\.safetensors")
 
 
 class Writer(StorageWriter):
@@ -35,7 +32,8 @@ class Writer(StorageWriter):
 
     Tensors are stored by how they differ from an earlier checkpoint: the one that `base` names by its URL, or the one
     this writer wrote before, or the one beside it with the next lower number in its name. A checkpoint that stands at
-    the URL already counts until all of the new one is there. Values other than tensors are stored as JSON; those that
+    the URL already counts until all of the new one is there; of two that are written there at once, the one that is
+    finished last stays. Values other than tensors are stored as JSON; those that
     cannot be are refused, unless `trust` allows to pickle them, and then whoever loads them has to say so too.
     """
 
@@ -46,7 +44,7 @@ class Writer(StorageWriter):
         self._base = base
         self._trust = trust
         self._written: str | None = None
-        self._directory = ""
+        self._attempt: Attempt | None = None  # of the coordinator
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         if checkpoint_id:
@@ -69,9 +67,11 @@ class Writer(StorageWriter):
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """The coordinator decides for all where their files go, and what they are coded against."""
         store, path = self._store()
-        self._directory = directory_for(store, path)
         base = self._found_base(store, path)
-        orders = [Order(rank_file(rank), self._directory, base) for rank in range(len(plans))]
+        self._give_up()
+        self._attempt = begun(place_of(store, path))
+        directory = self._attempt.directory
+        orders = [Order(rank_file(rank), directory, base) for rank in range(len(plans))]
         return [replace(plan, storage_data=order) for plan, order in zip(plans, orders, strict=True)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
@@ -82,27 +82,26 @@ class Writer(StorageWriter):
         where = _inside(path, order.directory)
         source = rank.source(where)
         if source is not None:
-            base = files.still_there(store, order.base)
-            put_sources(store, [source], where, base=base, merges=False, progress=self.progress)
+            files.put_against(store, [source], where, order.base, progress=self.progress)
         done: Future[list[WriteResult]] = Future()
         done.set_result(rank.results)
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """The coordinator makes the checkpoint count, and removes what it takes the place of."""
-        store, path = Store.find(self.url)
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None  # torch lets the coordinator plan before it finishes
+        place, store = attempt.place, attempt.place.store
         places = places_of(results)
-        where = _inside(path, self._directory)
-        before = files.below(store, path)
-        needed = sorted({place.file for place in places.values()} - {""})
-        stored = tuple(self._stored(store, _inside(where, name)) for name in needed)
-        checkpoint = described(metadata, places, self._directory, stored)
-        files.put_text(store, metadata_path(path), encode_checkpoint(checkpoint))
-        kept = {metadata_path(path), *(_inside(where, name) for name in needed)}
-        files.forget(store, (other for other in before - kept if _OURS.fullmatch(other[len(path) :].lstrip("/"))))
+        with attempt:
+            needed = sorted({each.file for each in places.values()} - {""})
+            stored = tuple(self._stored(store, _inside(attempt.path, name)) for name in needed)
+            checkpoint = described(metadata, places, attempt.directory, stored)
+            files.put_text(store, place.marker_path, encode_checkpoint(checkpoint))
+        swept(place, lambda: directory_of(store, place.path), attempt.directory)
         metadata.storage_data = places
         metadata.storage_meta = self.storage_meta()
-        self._written = path
+        self._written = place.path
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -115,6 +114,12 @@ class Writer(StorageWriter):
         if self._base is not None:
             return as_base(store, files.base_in(store, self._base))
         return as_base(store, self._written or one_before(store, path))
+
+    def _give_up(self) -> None:
+        """A checkpoint that this writer began and did not finish."""
+        if self._attempt is not None:
+            self._attempt.release()
+            self._attempt = None
 
     def _store(self) -> tuple[Store, str]:
         """The store, made above a checkpoint with a number, so that the next one will lie in it too."""

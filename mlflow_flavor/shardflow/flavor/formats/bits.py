@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 
 from shardflow.flavor.torch_types import TORCH_TYPES
-from shardflow.store.memory import buffer
 
 NUMPY_NAMES = {
     "F64": "float64",
@@ -36,7 +35,6 @@ NUMPY_NAMES = {
 """Element types as numpy, ml_dtypes and zarr call them, by the names of safetensors."""
 DTYPES = {name: dtype for dtype, name in NUMPY_NAMES.items()}
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_WORTH_HUGE_PAGES = 4 << 20
 
 Array = npt.NDArray[Any]
 
@@ -58,11 +56,3 @@ def as_tensor(array: Array, dtype: str) -> torch.Tensor:
         plain = plain.astype(plain.dtype.newbyteorder("<"))
     words: Array = plain.view(f"i{plain.dtype.itemsize}" if plain.dtype.itemsize > 1 else "u1")
     return torch.from_numpy(words).view(TORCH_TYPES[dtype])
-
-
-def empty(dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Memory for a tensor; of huge pages where it is large, since faulting small ones in takes longer than reading."""
-    made = torch.empty(shape, dtype=TORCH_TYPES[dtype], device="meta")
-    if made.nbytes < _WORTH_HUGE_PAGES:
-        return torch.empty(shape, dtype=TORCH_TYPES[dtype])
-    return torch.frombuffer(buffer(made.nbytes), dtype=TORCH_TYPES[dtype]).view(shape)

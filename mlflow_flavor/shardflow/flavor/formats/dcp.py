@@ -25,14 +25,14 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from shardflow.flavor.errors import CheckpointUnusable, TensorUnusable, TrustRequired
-from shardflow.flavor.formats.bits import empty
 from shardflow.flavor.formats.errors import CheckpointDamaged
 from shardflow.flavor.formats.interface import Limits
-from shardflow.flavor.formats.state import State, whole
+from shardflow.flavor.formats.state import MemoryState, State, whole
 from shardflow.flavor.formats.torch_writing import laid_out, write_failures
+from shardflow.flavor.memory import empty
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.tensors import TensorInfo
-from shardflow.flavor.torch_types import STORED_TYPES
+from shardflow.flavor.torch_types import STORED_TYPES, TORCH_TYPES
 
 METADATA_FILE = ".metadata"
 _REMEDY = "restore the checkpoint from a copy"
@@ -66,9 +66,13 @@ class DistributedFormat:
         return (directory / METADATA_FILE).is_file()
 
     def save(self, state: State, directory: Path, limits: Limits, /) -> None:
-        """As one rank: a tensor at a time, those with several names once under each of them."""
+        """As one rank: a tensor at a time, those with several names once under each of them.
+
+        What torch writes to one file it keeps until the file is done, so what is not in memory gets many.
+        """
         del limits
-        writer = FileSystemWriter(directory, sync_files=False)
+        in_memory = isinstance(state, MemoryState)
+        writer = FileSystemWriter(directory, single_file_per_rank=in_memory, sync_files=False)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.distributed is (disabled|unavailable)")
             try:
@@ -111,7 +115,7 @@ class DistributedCheckpoint:
         info, entry = self.tensors[name], self._metadata.state_dict_metadata[name]
         assert isinstance(entry, TensorStorageMetadata)
         wanted = box if box is not None else whole(info.shape)
-        target = empty(info.dtype, tuple(each.stop - each.start for each in wanted))
+        target = empty([each.stop - each.start for each in wanted], TORCH_TYPES[info.dtype])
         filled = 0
         for number, chunk in enumerate(entry.chunks):
             part = _overlap(wanted, chunk.offsets, chunk.sizes)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from blake3 import blake3
@@ -16,7 +16,7 @@ from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.places import fetched, written_to_store
 from shardflow.flavor.formats.registry import DEFAULT, format_named
 from shardflow.flavor.formats.saving import fitting, open_local
-from shardflow.flavor.formats.state import MemoryState
+from shardflow.flavor.formats.state import State
 from shardflow.flavor.reading import Wanted
 from shardflow.flavor.recipe import RECIPE_FILE, Recipe, StoredFile, decode_recipe
 from shardflow.flavor.slicing import Slices, box_of
@@ -25,18 +25,12 @@ from shardflow.flavor.writing import Written, store_at
 from shardflow.store.store import shared_budget
 
 
-def written_as(name: str, model: Any, directory: Path, url: str | None) -> Written:
-    """Write the weights of a module, a state dict or a checkpoint below a directory, or to a URL of a store."""
+def written_as(name: str, state: State, directory: Path, url: str | None) -> Written:
+    """Write the weights of a model below a directory, or to a URL of a store."""
     chosen, limits = format_named(name), Limits(shared_budget().total)
     if url is not None:
         store_at(url)
     with ExitStack() as stack:
-        if isinstance(model, torch.nn.Module):
-            state: Any = MemoryState.of(model.state_dict())
-        elif isinstance(model, Mapping):
-            state = MemoryState.of(model)
-        else:
-            state = stack.enter_context(open_local(Path(model)))
         target = directory if url is None else stack.enter_context(written_to_store(url, chosen.last, replace=True))
         before = set(target.rglob("*"))
         chosen.save(state, target, limits)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,17 +11,20 @@ import tensorstore as ts
 import torch
 
 from shardflow.flavor.errors import CheckpointUnusable
-from shardflow.flavor.formats.bits import DTYPES, as_array, empty
+from shardflow.flavor.formats.bits import DTYPES, as_array
 from shardflow.flavor.formats.errors import CheckpointDamaged
+from shardflow.flavor.formats.flight import InFlight, said_of
 from shardflow.flavor.formats.layouts import Json
 from shardflow.flavor.formats.listing import LISTING_FILE, Listing, decode_listing
-from shardflow.flavor.formats.state import whole
+from shardflow.flavor.formats.state import PIECE_BYTES, bytes_in, pieces
+from shardflow.flavor.memory import empty
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.tensors import TensorInfo
+from shardflow.flavor.torch_types import TORCH_TYPES
+from shardflow.store.store import shared_budget
 
 OPERATIONS = 128
 AT_ONCE = 1024
-_FAILURES = (ValueError, RuntimeError, OSError, LookupError, TypeError)
 
 
 def new_context(operations: int = OPERATIONS) -> Any:
@@ -36,20 +36,6 @@ def new_context(operations: int = OPERATIONS) -> Any:
             "cache_pool": {"total_bytes_limit": 0},
         }
     )
-
-
-@contextmanager
-def said_of(name: str, done: str, source: object = None) -> Iterator[None]:
-    """Turn what TensorStore raises into an error that names the tensor."""
-    try:
-        yield
-    except _FAILURES as error:
-        if done == "written" and os.strerror(errno.ENOSPC) in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
-        where = f"{source}: " if source is not None else ""
-        reason = " ".join(str(error).partition("[tensorstore_spec")[0].split())
-        remedy = "restore the checkpoint from a copy" if done == "read" else "look at the place it was to go to"
-        raise CheckpointDamaged(f"{where}tensor {name} cannot be {done}: {reason}", remedy=remedy) from None
 
 
 def listed(directory: Path) -> Listing:
@@ -94,49 +80,43 @@ class TensorStoreCheckpoint:
 
     def read(self, name: str, box: Box | None = None, /) -> torch.Tensor:
         kept = self.aliases.get(name, name)
-        target = self._target(kept, box)
-        with said_of(kept, "read", self._source):
-            self._reading(kept, box, target).result()
-        return target
+        with InFlight("read", 1, shared_budget().total, self._source) as flight:
+            return self._begun(kept, box, flight)
 
     def load(self, names: Iterable[str], /) -> dict[str, torch.Tensor]:
-        """Several tensors, all in flight at once, as far as the layout allows."""
+        """Several tensors, all in flight at once, as far as the layout and the memory allow."""
         wanted = {name: self.aliases.get(name, name) for name in names}
-        ahead: deque[tuple[str, Any]] = deque()
-        made: dict[str, torch.Tensor] = {}
-        try:
-            for kept in dict.fromkeys(wanted.values()):
-                made[kept] = self._target(kept, None)
-                ahead.append((kept, self._reading(kept, None, made[kept])))
-                if len(ahead) >= self._at_once:
-                    self._settle(ahead)
-        finally:
-            while ahead:  # nobody may still write into memory that is given up
-                self._settle(ahead)
+        with InFlight("read", self._at_once, shared_budget().total, self._source) as flight:
+            made = {kept: self._begun(kept, None, flight) for kept in dict.fromkeys(wanted.values())}
         return {name: made[kept] for name, kept in wanted.items()}
 
-    def _settle(self, ahead: deque[tuple[str, Any]]) -> None:
-        name, reading = ahead.popleft()
-        with said_of(name, "read", self._source):
-            reading.result()
-
-    def _target(self, name: str, box: Box | None) -> torch.Tensor:
+    def _begun(self, name: str, box: Box | None, flight: InFlight) -> torch.Tensor:
+        """The memory that a tensor, or the part of it in a box, is being read into."""
         if name not in self.tensors:
             raise CheckpointUnusable(f"{self._source} has no tensor called {name}")
         info = self.tensors[name]
+        array = self._opened(info)
+        chunk = array.chunk_layout.read_chunk.shape
+        boxes = [box] if box is not None else pieces(info, min(PIECE_BYTES, max(1, flight.total // 4)), chunk)
         shape = info.shape if box is None else tuple(each.stop - each.start for each in box)
-        return empty(info.dtype, shape)
+        target = empty(shape, TORCH_TYPES[info.dtype])
+        into = ts.array(as_array(target, info.dtype))
+        flight.next_tensor(name)
+        for each in boxes:
+            part = into if box is not None else into[each]
+            flight.copy(bytes_in(each, info.dtype), partial(part.write, array[each]))
+        return target
 
-    def _reading(self, name: str, box: Box | None, target: torch.Tensor) -> Any:
-        info = self.tensors[name]
-        with said_of(name, "read", self._source):
-            array = ts.open(self._specs[name], context=self._context, open=True).result()
+    def _opened(self, info: TensorInfo) -> Any:
+        with said_of(info.name, "read", self._source):
+            array: Any = ts.open(self._specs[info.name], context=self._context, open=True).result()
         if array.dtype.name not in DTYPES or DTYPES[array.dtype.name] != info.dtype or array.shape != info.shape:
             raise CheckpointDamaged(
-                f"{self._source}: tensor {name} is {array.dtype.name} {array.shape}, not {info.dtype} {info.shape}",
+                f"{self._source}: tensor {info.name} is {array.dtype.name} {array.shape}, "
+                f"not {info.dtype} {info.shape}",
                 remedy="restore the checkpoint from a copy",
             )
-        return ts.array(as_array(target, info.dtype)).write(array[box if box is not None else whole(info.shape)])
+        return array
 
     def _found(self) -> dict[str, TensorInfo]:
         """Types and shapes as the arrays have them, where nothing lists them."""

@@ -5,22 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
-from threading import Lock
 from typing import Self
 
 import torch
 
-from shardflow.flavor.contents import Content, TensorContent
-from shardflow.flavor.copying import copy_bytes
 from shardflow.flavor.folders import Folder, LocalFolder, OpenFile, StoreFolder
+from shardflow.flavor.formats.contents import contents_of
 from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.places import files_at, remove, require_free
-from shardflow.flavor.formats.state import PIECE_BYTES, MemoryState, State, bytes_in, pieces
+from shardflow.flavor.formats.state import PIECE_BYTES, State
 from shardflow.flavor.index import INDEX_FILE, made_index
 from shardflow.flavor.plans import Plan, plan
 from shardflow.flavor.shards import ShardSource, shard_sources
@@ -136,50 +132,13 @@ class _Only:
         return self._folder.inside(name)
 
 
-class _PieceContent:
-    """A tensor that is read piece by piece while a file is made of it."""
-
-    def __init__(self, state: State, info: TensorInfo) -> None:
-        self._state = state
-        self._info = info
-        self._boxes = list(pieces(info))
-        sizes = [bytes_in(box, info.dtype) for box in self._boxes]
-        self._starts = [0, *accumulate(sizes)]
-        self._loading = Lock()
-        self._loaded: tuple[int, torch.Tensor] | None = None
-
-    def read_into(self, offset: int, target: memoryview, /) -> None:
-        done = 0
-        while done < len(target):
-            place = bisect_right(self._starts, offset + done) - 1
-            count = min(len(target) - done, self._starts[place + 1] - offset - done)
-            copy_bytes(self._piece(place), offset + done - self._starts[place], target[done : done + count])
-            done += count
-
-    def check_unchanged(self) -> None:
-        """A checkpoint that is read verifies itself."""
-
-    def _piece(self, place: int) -> torch.Tensor:
-        with self._loading:
-            if self._loaded is None or self._loaded[0] != place:
-                self._loaded = None  # the memory of the last one, before there is a next one
-                self._loaded = place, self._state.read(self._info.name, self._boxes[place])
-            return self._loaded[1]
-
-
 def _planned(state: State) -> Plan:
     made = plan(list(state.tensors.values()))
     return dataclasses.replace(made, aliases={**made.aliases, **state.aliases})
 
 
 def _sources(state: State, made: Plan, directory: str = "") -> Iterator[ShardSource]:
-    return shard_sources(made, {name: _content(state, info) for name, info in state.tensors.items()}, directory)
-
-
-def _content(state: State, info: TensorInfo) -> Content:
-    if isinstance(state, MemoryState):
-        return TensorContent.of(info.name, state.values[info.name])
-    return _PieceContent(state, info)
+    return shard_sources(made, contents_of(state), directory)
 
 
 def _write(source: ShardSource, file: Path, memory: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -18,6 +18,7 @@ from shardflow.flavor.torch_types import require_values, shapes_of
 PIECE_BYTES = 32 << 20
 
 
+@runtime_checkable
 class State(Protocol):
     """Named tensors. Those that are one under several names are listed once; the other names are aliases."""
 

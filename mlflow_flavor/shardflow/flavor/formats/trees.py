@@ -11,8 +11,9 @@ import tensorstore as ts
 
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.formats.errors import CheckpointDamaged
+from shardflow.flavor.formats.flight import said_of
 from shardflow.flavor.formats.layouts import Json
-from shardflow.flavor.formats.opening import array_spec, said_of, spec_at
+from shardflow.flavor.formats.opening import array_spec, spec_at
 
 _DATABASE = "manifest.ocdbt"
 _DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3"}

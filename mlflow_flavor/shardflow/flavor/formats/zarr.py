@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ import tensorstore as ts
 from shardflow.flavor.formats import layouts
 from shardflow.flavor.formats.bits import NUMPY_NAMES, as_array
 from shardflow.flavor.formats.chunk_files import Array, save_coded
+from shardflow.flavor.formats.flight import InFlight, said_of
 from shardflow.flavor.formats.frames import codec, is_worth_it
 from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.layouts import Json, Layout
 from shardflow.flavor.formats.listing import LAYOUT_FILE, LISTING_FILE, Item, encode_listing, listing_of
-from shardflow.flavor.formats.opening import OPERATIONS, TensorStoreCheckpoint, new_context, said_of
+from shardflow.flavor.formats.opening import OPERATIONS, TensorStoreCheckpoint, new_context
 from shardflow.flavor.formats.state import PIECE_BYTES, State, bytes_in, pieces, require_tensors
 from shardflow.flavor.formats.trees import is_tree, tree_arrays
+from shardflow.flavor.slicing import Box
 from shardflow.flavor.tensors import BYTES_OF, TensorInfo
-from shardflow.transport import ByteBudget
 
 _SAMPLE = 64 << 10
 _CRC: Json = {"name": "crc32c"}
@@ -69,13 +70,12 @@ class _Writing:
         self._directory = directory
         self._layout = layout
         self._context = new_context(OPERATIONS)
-        self._budget = ByteBudget(limits.memory)
-        self._ahead: deque[tuple[str, list[Any]]] = deque()
+        self._memory = limits.memory
 
     def write(self, items: Mapping[str, Item]) -> list[Array]:
         """Every array's metadata, and the values of those that TensorStore codes; returns the others."""
         left: list[Array] = []
-        try:
+        with InFlight("written", self._layout.at_once, self._memory) as flight:
             for name, item in items.items():
                 info = self._state.tensors[name]
                 chunk = self._layout.chunk(info)
@@ -84,10 +84,7 @@ class _Writing:
                 if coded:
                     left.append((info, chunk, self._directory / item.directory))
                 else:
-                    self._begin(array, info, chunk)
-            self._settle_all()
-        finally:
-            self._await_all()  # they read memory of the caller, and write into a directory that may be given up
+                    self._begin(array, info, chunk, flight)
         return left
 
     def _created(self, info: TensorInfo, item: Item, chunk: tuple[int, ...], *, coded: bool) -> Any:
@@ -95,35 +92,14 @@ class _Writing:
         with said_of(info.name, "written"):
             return ts.open(spec, context=self._context).result()
 
-    def _begin(self, array: Any, info: TensorInfo, chunk: tuple[int, ...]) -> None:
-        writes: list[Any] = []
-        self._ahead.append((info.name, writes))
-        limit = min(PIECE_BYTES, max(1, self._budget.total // 4))
-        for box in pieces(info, limit, chunk):
-            size = bytes_in(box, info.dtype)
-            self._budget.acquire(size)
-            values = as_array(self._state.read(info.name, box), info.dtype)
-            writing = array[box].write(values, can_reference_source_data_indefinitely=True)
-            writing.commit.add_done_callback(lambda _, size=size: self._budget.release(size))
-            writes.append(writing.commit)
-        while len(self._ahead) >= self._layout.at_once:
-            self._settle()
+    def _begin(self, array: Any, info: TensorInfo, chunk: tuple[int, ...], flight: InFlight) -> None:
+        flight.next_tensor(info.name)
+        for box in pieces(info, min(PIECE_BYTES, max(1, self._memory // 4)), chunk):
+            flight.copy(bytes_in(box, info.dtype), partial(self._copying, array[box], info, box))
 
-    def _settle(self) -> None:
-        name, writes = self._ahead[0]
-        with said_of(name, "written"):
-            for write in writes:
-                write.result()
-        self._ahead.popleft()
-
-    def _settle_all(self) -> None:
-        while self._ahead:
-            self._settle()
-
-    def _await_all(self) -> None:
-        for _, writes in self._ahead:
-            for write in writes:
-                write.exception()
+    def _copying(self, part: Any, info: TensorInfo, box: Box) -> Any:
+        values = as_array(self._state.read(info.name, box), info.dtype)
+        return part.write(values, can_reference_source_data_indefinitely=True)
 
     def _is_worth_it(self, info: TensorInfo) -> bool:
         width = BYTES_OF[info.dtype]

@@ -13,19 +13,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shardflow.flavor.frameworks.keras_models import export_keras, import_keras, keras_state
     from shardflow.flavor.frameworks.onnx_models import export_onnx, import_onnx, onnx_state
-    from shardflow.flavor.frameworks.tensorflow_models import saved_model_state
+    from shardflow.flavor.frameworks.tensorflow_models import (
+        export_saved_model,
+        import_saved_model,
+        saved_model_state,
+    )
 
 _HOMES = {
     **dict.fromkeys(("export_keras", "import_keras", "keras_state"), "keras_models"),
     **dict.fromkeys(("export_onnx", "import_onnx", "onnx_state"), "onnx_models"),
-    "saved_model_state": "tensorflow_models",
+    **dict.fromkeys(("export_saved_model", "import_saved_model", "saved_model_state"), "tensorflow_models"),
 }
 
 __all__ = [
     "export_keras",
     "export_onnx",
+    "export_saved_model",
     "import_keras",
     "import_onnx",
+    "import_saved_model",
     "keras_state",
     "onnx_state",
     "saved_model_state",

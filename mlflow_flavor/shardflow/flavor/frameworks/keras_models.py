@@ -1,7 +1,6 @@
 """Weights of PyTorch modules to and from Keras: by a map of names, through Keras's own `.weights.h5` files.
 
-A map says which tensor of torch each variable of Keras is: `{"dense/kernel": "linear.weight"}`. Keras keeps the kernels
-of dense layers and of convolutions with their dimensions in another order; what is called a kernel is turned.
+A map says which tensor of torch each variable of Keras is: `{"dense/kernel": "linear.weight"}`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +27,12 @@ from shardflow.flavor.frameworks.agreement import (
     require_agreement,
 )
 from shardflow.flavor.frameworks.assigning import assigned
-from shardflow.flavor.frameworks.errors import ConversionFailed, NotMapped
+from shardflow.flavor.frameworks.errors import ConversionFailed
+from shardflow.flavor.frameworks.variables import filled, require_mapped, turned_for_torch, value_of
 from shardflow.store.errors import TargetUnusable
 
 ENDING = ".weights.h5"
-_ORDERS = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
-"""Where each dimension of a kernel of Keras is found in torch's: the inputs and outputs come last, and swapped."""
+_WHAT = "the Keras model"
 
 
 @contextmanager
@@ -61,21 +59,12 @@ def export_keras(
     The model keeps the weights only if both agree.
     """
     file = _checked(target)
-    state = module.state_dict()
-    variables = _variables(keras_model)
-    before = {path: _value(variable) for path, variable in variables.items()}
-    _require_mapped(variables, names)
-    try:
-        for path, variable in variables.items():
-            variable.assign(_for_keras(path, variable, state, names))
-        wanted, found = outputs_of(module, example), _answers(keras_model, example)
-        made = require_agreement(wanted, found, tolerance, f"{type(module).__name__} and the Keras model")
+    with filled(module, variables_of_keras(keras_model), names, _WHAT):
+        wanted, found = outputs_of(module, example), answers_of_keras(keras_model, example)
+        made = require_agreement(wanted, found, tolerance, f"{type(module).__name__} and {_WHAT}")
         _save(keras_model, file, replace=replace)
-    except BaseException:
-        for path, variable in variables.items():
-            variable.assign(before[path])
-        raise
-    return made
+        return made
+    raise AssertionError("what is filled lets errors through")
 
 
 @_without_its_warnings()
@@ -96,11 +85,12 @@ def import_keras(
         keras_model.load_weights(str(source))
     except (OSError, ValueError) as error:
         raise ConversionFailed(f"{source} does not fit the Keras model: {str(error).splitlines()[0]}") from None
-    variables = _variables(keras_model)
-    _require_mapped(variables, names)
-    state = {names[path]: _for_torch(path, variable) for path, variable in variables.items()}
+    variables = variables_of_keras(keras_model)
+    require_mapped(variables, names, _WHAT)
+    values = {path: torch.from_numpy(value_of(variable)) for path, variable in variables.items()}
+    state = {names[path]: turned_for_torch(path, value) for path, value in values.items()}
     with assigned(module, state, {}, str(source)):
-        found = _answers(keras_model, example)
+        found = answers_of_keras(keras_model, example)
         return require_agreement(outputs_of(module, example), found, tolerance, f"{source} and the module")
     raise AssertionError("what is assigned lets errors through")
 
@@ -140,54 +130,17 @@ def _save(keras_model: Any, file: Path, *, replace: bool) -> None:
         ) from None
 
 
-def _variables(keras_model: Any) -> dict[str, Any]:
+def answers_of_keras(keras_model: Any, example: Sequence[torch.Tensor]) -> list[Array]:
+    inputs = [as_numpy(value) for value in example]
+    answer = keras_model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+    return [value_of(each) for each in (answer if isinstance(answer, (list, tuple)) else [answer])]
+
+
+def variables_of_keras(keras_model: Any) -> dict[str, Any]:
     """Everything that is saved; the state of random generators is no weight."""
     if not keras_model.built:
         raise ConversionFailed("the Keras model has no variables yet", remedy="build it, or call it once")
     return {variable.path: variable for variable in keras_model.weights if "seed_generator" not in variable.path}
-
-
-def _require_mapped(variables: Mapping[str, Any], names: Mapping[str, str]) -> None:
-    for path in variables:
-        if path not in names:
-            raise NotMapped(f"names= does not say what {path} of the Keras model is in torch")
-    for path in names:
-        if path not in variables:
-            raise NotMapped(f"the Keras model has no {path}", remedy=f"it has {', '.join(list(variables)[:5])}, ...")
-
-
-def _for_keras(path: str, variable: Any, state: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> Array:
-    name = names[path]
-    if name not in state:
-        raise NotMapped(f"the module has no {name}, which names= gives for {path}")
-    values = as_numpy(state[name])
-    turned = values.transpose(_order(path, values.ndim))
-    if turned.shape != tuple(variable.shape):
-        raise NotMapped(f"{name} is {values.shape} in torch, which does not fit {path}, {tuple(variable.shape)}")
-    return turned
-
-
-def _for_torch(path: str, variable: Any) -> torch.Tensor:
-    values = _value(variable)
-    back = np.argsort(_order(path, values.ndim))
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(back)))
-
-
-def _order(path: str, dimensions: int) -> tuple[int, ...]:
-    if path.rpartition("/")[2] == "kernel" and dimensions in _ORDERS:
-        return _ORDERS[dimensions]
-    return tuple(range(dimensions))
-
-
-def _value(variable: Any) -> Array:
-    """A copy, whichever framework Keras runs on."""
-    return np.array(import_module("keras").ops.convert_to_numpy(variable))
-
-
-def _answers(keras_model: Any, example: Sequence[torch.Tensor]) -> list[Array]:
-    inputs = [as_numpy(value) for value in example]
-    answer = keras_model(inputs[0] if len(inputs) == 1 else inputs, training=False)
-    return [_value(each) for each in (answer if isinstance(answer, (list, tuple)) else [answer])]
 
 
 def _checked(target: str | Path) -> Path:

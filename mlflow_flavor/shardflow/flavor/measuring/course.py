@@ -20,8 +20,7 @@ from typing import Any
 from shardflow.errors import ShardflowError
 from shardflow.flavor.measuring import shapes
 from shardflow.flavor.measuring.shapes import Llama
-from shardflow.flavor.measuring.ways import WAYS, Way
-from shardflow.store.store import Store
+from shardflow.flavor.measuring.ways import WAYS, Way, removed
 
 ROUNDS = 3
 LIBRARIES = ("shardflow", "torch", "tensorstore", "safetensors", "numpy", "numba", "zstandard", "blake3")
@@ -77,18 +76,18 @@ class Wanted:
 
 
 def run(wanted: Wanted, said: Callable[[str], None] = lambda _: None) -> Results:
-    """Measure; the first round of ways that are run more than once only warms up."""
+    """Measure, each way in its turn; those that take minutes are run once."""
     with _workspace(wanted) as space:
         said("make the states")
         shapes.prepare(space, wanted.llama)
         rows = {name: Row(name) for name in wanted.ways}
-        for number in range(wanted.rounds + 1):
+        for number in range(wanted.rounds):
             order = list(wanted.ways) if number % 2 == 0 else list(reversed(wanted.ways))
             for name in order:
                 if WAYS[name].slow and number:
                     continue
-                said(f"{name}, {'warm-up' if number == 0 else f'round {number}'}")
-                _measure(rows[name], wanted, space, number, keep=number > 0 or WAYS[name].slow or not wanted.rounds)
+                said(f"{name}, round {number + 1}")
+                _measure(rows[name], wanted, space, number)
         said("checksums")
         sums = _child(space, {"verb": "checksums"})
         place = "S3" if wanted.s3 else "local disk"
@@ -96,7 +95,7 @@ def run(wanted: Wanted, said: Callable[[str], None] = lambda _: None) -> Results
         return Results(shapes.size_of(wanted.llama), wanted.rounds, place, changed, sums, _machine(), rows)
 
 
-def _measure(row: Row, wanted: Wanted, space: Path, number: int, *, keep: bool) -> None:
+def _measure(row: Row, wanted: Wanted, space: Path, number: int) -> None:
     way = WAYS[row.way]
     home = space / "run"
     home.mkdir()
@@ -106,8 +105,6 @@ def _measure(row: Row, wanted: Wanted, space: Path, number: int, *, keep: bool) 
     loads = [_child(space, asked | {"verb": "load", "cold": cold, "place": place})
              for cold in ((False, True) if wanted.cold and not wanted.s3 else (False,)) if way.loads]  # fmt: skip
     _emptied(way, wanted, place, home)
-    if not keep:
-        return
     row.save.append(saved["seconds"])
     row.bytes = saved["bytes"]
     row.save_peak = _larger(row.save_peak, saved["peak_bytes"])
@@ -126,17 +123,14 @@ def _place(way: Way, wanted: Wanted, home: Path, number: int) -> str:
 
 
 def _emptied(way: Way, wanted: Wanted, place: str, home: Path) -> None:
+    if way.stored and wanted.s3:
+        for each in (place, f"{place}-tiny"):
+            removed(way, each)
     shutil.rmtree(home)
-    if not (way.stored and wanted.s3):
-        return
-    for each in (place, f"{place}-tiny"):
-        store, _ = Store.find(each)
-        for found in list(store.transport.list()):
-            store.transport.delete(found.key)
 
 
 def _child(space: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """Run a measurement to its end; a warm-up's tiny state is made anew by each."""
+    """Run a measurement to its end; the tiny state that goes first is made anew by each."""
     place = asked.get("place")
     if place is not None:
         tiny = Path(f"{str(place).removeprefix('shardflow://file')}-tiny")

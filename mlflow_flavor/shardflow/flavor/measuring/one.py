@@ -1,7 +1,9 @@
 """One measurement, in a process of its own: `python -m shardflow.flavor.measuring.one PARAMETERS`, answered in JSON.
 
-What is timed is the operation alone: its libraries are imported, the state is in memory, and a tiny one has gone the
-same way before.
+What is timed is the operation alone: its libraries are imported, the state is in memory, and the same was done once
+before in full. That run tells the peak of memory, and it is a warm-up in more than one way: the host of a virtual
+machine takes free memory back after seconds and gives it again at a fraction of a gigabyte a second, to whoever comes
+first. Ways that take minutes go with a tiny state as a warm-up.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from safetensors.torch import load_file
 
 from shardflow.flavor.copying import as_memory
 from shardflow.flavor.measuring import shapes
-from shardflow.flavor.measuring.ways import WAYS, State, Way, bytes_at, made_place
+from shardflow.flavor.measuring.ways import WAYS, State, Way, bytes_at, made_place, removed
 
 
 def main() -> None:
@@ -57,19 +59,41 @@ def saving(way: Way, place: str, states: Path, _: bool) -> dict[str, Any]:
         way.before(shapes.read(states, shapes.WEIGHTS), place)
     held = bytes_at(way, place)
     state = shapes.read(states, way.weights)
+    peak = {} if way.slow else _saved_before(way, f"{place}-before", states, state)
     os.sync()  # or the save would wait for what others wrote
     found = measured(lambda: way.save(state, place))
-    return found | {"bytes": bytes_at(way, place) - held}
+    return found | peak | {"bytes": bytes_at(way, place) - held}
+
+
+def _saved_before(way: Way, place: str, states: Path, state: State) -> dict[str, Any]:
+    """The same once more elsewhere, which is gone afterwards; says what memory it took."""
+    made_place(way, place)
+    if way.before:
+        way.before(shapes.read(states, shapes.WEIGHTS), place)
+    found = measured(lambda: way.save(state, place))
+    removed(way, place)
+    return {"peak_bytes": found["peak_bytes"]}
 
 
 def loading(way: Way, place: str, states: Path, cold: bool) -> dict[str, Any]:
     local = not place.startswith("shardflow:") or place.startswith("shardflow://file")
     if local:
-        _prepare_cache(Path(place.removeprefix("shardflow://file")), cold=cold)
+        _prepare_cache(_directory(place), cold=cold)
     kept: list[State] = []
+    peak = {}
+    if not way.slow:
+        first = measured(lambda: kept.append(way.load(place)))
+        peak = {"peak_bytes": first["peak_bytes"]}
+        kept.clear()
+        if local:
+            _prepare_cache(_directory(place), cold=cold)
     found = measured(lambda: kept.append(way.load(place)))
     _require_same(kept.pop(), load_file(states / way.weights))
-    return found
+    return found | peak
+
+
+def _directory(place: str) -> Path:
+    return Path(place.removeprefix("shardflow://file"))
 
 
 def checksums(state: dict[str, torch.Tensor]) -> dict[str, Any]:

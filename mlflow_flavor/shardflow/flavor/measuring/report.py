@@ -107,8 +107,9 @@ def _notes(results: Results) -> Iterator[str]:
     once = " and ".join(WAYS[name].title for name in results.rows if WAYS[name].slow)
     cold = " and from one that was dropped" if _cold(results) else ""
     yield f"{about['cores']} cores, {about['memory_gib']} GiB, {libraries}. Medians of {results.rounds} rounds, in"
-    yield f"turns, after a round that warms up{f' ({once}: one round)' if once else ''}. Each run is a process of its"
-    yield f"own that has sent a small state the same way before. Loads are from a warm page cache{cold};"
+    yield "turns. Each run is a process of its own that did the same once before"
+    yield f"{f' ({once}: one round, after a small state)' if once else ''}, which also says what memory it took. Loads"
+    yield f"are from a warm page cache{cold};"
     yield "saves go to a page cache with room. Stores force what they write to the disk; torch.save does not, unless"
     yield "its line says so. All that is loaded is compared bit by bit. Memory is what there was beyond what was there"
     yield f"before: for a load the state is among it. Of the weights, {results.changed:.1%} change from a step to the"

@@ -43,19 +43,36 @@ def of_bytes(length: int) -> Llama:
 
 
 def shapes_of(llama: Llama) -> Shapes:
+    first, last = _around(llama)
+    layers = {
+        f"model.layers.{number}.{name}": shape
+        for number in range(llama.layers)
+        for name, shape in _in_layer(llama).items()
+    }
+    return {**first, **layers, **last}
+
+
+def size_of(llama: Llama) -> int:
+    first, last = _around(llama)
+    return _bytes_of(first) + llama.layers * _bytes_of(_in_layer(llama)) + _bytes_of(last)
+
+
+def _bytes_of(shapes: Shapes) -> int:
+    return 2 * sum(prod(shape) for shape in shapes.values())
+
+
+def _around(llama: Llama) -> tuple[Shapes, Shapes]:
+    """What comes before the layers, and after them."""
+    table = llama.vocabulary, llama.width
+    return {"model.embed_tokens.weight": table}, {"model.norm.weight": (llama.width,), "lm_head.weight": table}
+
+
+def _in_layer(llama: Llama) -> Shapes:
     width, inner = llama.width, llama.inner
     layer: Shapes = {f"self_attn.{name}_proj.weight": (width, width) for name in "qkvo"}
     layer |= {"mlp.gate_proj.weight": (inner, width), "mlp.up_proj.weight": (inner, width)}
     layer |= {"mlp.down_proj.weight": (width, inner)}
-    layer |= {"input_layernorm.weight": (width,), "post_attention_layernorm.weight": (width,)}
-    made: Shapes = {"model.embed_tokens.weight": (llama.vocabulary, width)}
-    for number in range(llama.layers):
-        made |= {f"model.layers.{number}.{name}": shape for name, shape in layer.items()}
-    return made | {"model.norm.weight": (width,), "lm_head.weight": (llama.vocabulary, width)}
-
-
-def size_of(llama: Llama) -> int:
-    return 2 * sum(prod(shape) for shape in shapes_of(llama).values())
+    return layer | {"input_layernorm.weight": (width,), "post_attention_layernorm.weight": (width,)}
 
 
 def prepare(directory: Path, llama: Llama) -> None:

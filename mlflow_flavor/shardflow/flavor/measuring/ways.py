@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,16 @@ def made_place(way: Way, place: str) -> None:
         Store.init(place)
     else:
         Path(place).mkdir(parents=True)
+
+
+def removed(way: Way, place: str) -> None:
+    """Leave nothing of what was saved there."""
+    if not way.stored or place.startswith("shardflow://file"):
+        shutil.rmtree(place.removeprefix("shardflow://file"))
+        return
+    store, _ = Store.find(place)
+    for found in list(store.transport.list()):
+        store.transport.delete(found.key)
 
 
 def bytes_at(way: Way, place: str) -> int:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import platform
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,24 +15,19 @@ from dataclasses import dataclass
 import msgspec
 
 from shardflow.errors import ShardflowError
+from shardflow.flavor.owners import Owner, ended, may_be_alive, new_owner
 from shardflow.store.errors import PathMissing, PathTaken
 from shardflow.store.store import Store
-
-_mine: set[str] = set()  # tokens of the work that this process does at the moment
 
 
 class WorkUnderWay(ShardflowError):
     """Somebody else seems to do the same work at the same place."""
 
 
-class Note(msgspec.Struct, frozen=True, kw_only=True):
+class Note(Owner, frozen=True, kw_only=True):
     """Who does what since when."""
 
     work: str
-    host: str
-    process: int
-    token: str
-    started: float
     before: tuple[str, ...] = ()  # files that are to go
     after: tuple[str, ...] = ()  # files that are to come
     ended: bool = False  # with an error, after something was changed
@@ -71,8 +63,8 @@ class Claim:
 @contextlib.contextmanager
 def claimed(store: Store, path: str, work: str, *, take_over: bool = False) -> Iterator[Claim]:
     """Hold a place while the block runs; a note of what is half done then stays for the run that finishes it."""
-    note = Note(work=work, host=platform.node(), process=os.getpid(), token=secrets.token_hex(8), started=time.time())
-    _mine.add(note.token)
+    owner = new_owner()
+    note = Note(work=work, **msgspec.structs.asdict(owner))
     try:
         claim = _taken(store, path, note, take_over=take_over)
         try:
@@ -83,7 +75,7 @@ def claimed(store: Store, path: str, work: str, *, take_over: bool = False) -> I
         with contextlib.suppress(PathMissing):
             store.rm(path)
     finally:
-        _mine.discard(note.token)
+        ended(owner)
 
 
 def _taken(store: Store, path: str, note: Note, *, take_over: bool) -> Claim:
@@ -92,7 +84,7 @@ def _taken(store: Store, path: str, note: Note, *, take_over: bool) -> Claim:
         return Claim(store, path, note)
     except PathTaken:
         earlier = _read(store, path)
-    if earlier is not None and not take_over and _may_be_alive(earlier):
+    if earlier is not None and not take_over and not earlier.ended and may_be_alive(earlier):
         raise WorkUnderWay(
             f"{store.url.joined(path)} says that process {earlier.process} of {earlier.host} has been at this "
             f"{earlier.work} since {_moment(earlier.started)}",
@@ -113,25 +105,6 @@ def _read(store: Store, path: str) -> Note | None:
             return msgspec.json.decode(file.read(), type=Note)
     except (PathMissing, msgspec.MsgspecError):
         return None
-
-
-def _may_be_alive(note: Note) -> bool:
-    if note.ended:
-        return False
-    if note.host != platform.node():
-        return True
-    return note.token in _mine if note.process == os.getpid() else runs(note.process)
-
-
-def runs(process: int) -> bool:
-    """Whether this machine has a process of that number."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # it is somebody else's
-    return True
 
 
 def _moment(seconds: float) -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shardflow.flavor.moving.claims import runs
 from shardflow.flavor.moving.originals import Original, pread
+from shardflow.flavor.owners import runs
 from shardflow.layout import ReadAt
 from shardflow.store.errors import SourceChanged, SourceUnusable, TargetUnusable
 from shardflow.store.paths import normal

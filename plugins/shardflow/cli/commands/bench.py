@@ -64,8 +64,8 @@ def checkpoint(
 
     The rows are torch.save, TensorStore used plainly, as T5X does and as fast as it goes, and a store: weights
     (planes), what nothing compresses (raw), the same weights 10 steps of training on, and what an asynchronous save
-    blocks. Every run is a process of its own; rows take turns, and the first round only warms up. All that is loaded
-    is compared bit by bit.
+    blocks. Every run is a process of its own that does the same once before, and rows take turns. All that is loaded is
+    compared bit by bit.
 
     The plain ways of TensorStore take minutes for each GiB. Six times the size of the state is needed on the disk.
 

@@ -34,8 +34,8 @@ def command(
 
     SRC and DST are directories, or URLs in a store. SRC may also be a file that torch or safetensors wrote, a Hugging
     Face model, a directory of torch.distributed.checkpoint, or a tree of zarr arrays as T5X and Orbax write them.
-    Tensors pass through in pieces: SHARDFLOW_MEMORY bounds what is in memory at once. DST appears when it is complete
-    and compared. Files beside the weights, such as a config or a tokenizer, are not copied.
+    Tensors pass through in pieces: SHARDFLOW_MEMORY_BYTES bounds what is in memory at once. DST appears when it is
+    complete and compared. Files beside the weights, such as a config or a tokenizer, are not copied.
 
     \b
     Formats: safetensors, torch, torch-zstd, dcp, tensorstore, tensorstore-t5x, tensorstore-fast, and those that other

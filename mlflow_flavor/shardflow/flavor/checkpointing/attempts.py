@@ -1,0 +1,155 @@
+"""Where one process, or one group of them, writes a checkpoint: a directory of its own that no other writes to.
+
+A checkpoint has a place in the store, and counts as soon as a marker there names the directory its files are in. Each
+attempt at it claims a directory with a file that the store lets only one have, and holds it until it is done. What is
+in a directory that the marker does not name and nobody holds was left behind, and goes with the next save.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+
+from shardflow.errors import CorruptData, ShardflowError
+from shardflow.flavor.checkpointing import files
+from shardflow.flavor.owners import Owner, ended, may_be_alive, new_owner
+from shardflow.store.errors import PathMissing, PathTaken
+from shardflow.store.store import Store
+
+CLAIM_FILE = "writer.json"
+
+_AGAIN = "again-"
+_INSIDE = re.compile(rf"(?:({_AGAIN}[1-9]\d{{0,8}})/)?([^/]+)")
+_TRIES = 5
+
+
+class PlaceCrowded(ShardflowError):
+    """Others took every directory first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a checkpoint is in a store, or is to be."""
+
+    store: Store
+    path: str
+    marker: str  # the name of the file that makes it complete
+    ours: re.Pattern[str]  # names of files of checkpoints, where the place may have others
+
+    @property
+    def marker_path(self) -> str:
+        return self.inside(self.marker)
+
+    def inside(self, *names: str) -> str:
+        return "/".join(name for name in (self.path, *names) if name)
+
+    def files(self) -> dict[str, str]:
+        """The paths of all files of checkpoints but the marker, and the directories that they are in."""
+        start = len(self.path) + 1 if self.path else 0
+        matches = {path: _INSIDE.fullmatch(path[start:]) for path in files.below(self.store, self.path)}
+        mine = {path: match for path, match in matches.items() if match and self._is_ours(path, match[2])}
+        return {path: match[1] or "" for path, match in mine.items()}
+
+    def _is_ours(self, path: str, name: str) -> bool:
+        return path != self.marker_path and (name == CLAIM_FILE or self.ours.fullmatch(name) is not None)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The right to write to a directory; a context manager that gives it back."""
+
+    place: Place
+    directory: str  # below the place, which it is itself if this is empty
+    owner: Owner
+
+    @property
+    def path(self) -> str:
+        return self.place.inside(self.directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """What there is counts now, or is nobody's."""
+        try:
+            files.forget(self.place.store, [self.place.inside(self.directory, CLAIM_FILE)])
+        except ShardflowError:
+            pass  # whoever comes next sees that this process is not at it any more
+        finally:
+            ended(self.owner)
+
+
+def begun(place: Place) -> Attempt:
+    """A directory for this process alone: the place itself, where nothing is yet."""
+    owner = new_owner()
+    try:
+        return Attempt(place, _claimed(place, owner), owner)
+    except BaseException:
+        ended(owner)
+        raise
+
+
+def swept(place: Place, used: Callable[[], str | None], settled: str | None = None) -> None:
+    """Remove what was left behind; `used` reads the marker, and says which directory it names.
+
+    The order matters. A file that was seen has been claimed before, so if its claim is not seen afterwards, the attempt
+    had ended by then, and if it was successful, the marker that is read last names its directory, or a later one.
+    """
+    seen = place.files()
+    if set(seen.values()) <= {settled}:
+        return
+    held = _held(place)
+    kept = used()
+    files.forget(place.store, sorted(path for path, directory in seen.items() if directory not in {kept, *held}))
+
+
+def is_directory(name: str) -> bool:
+    """Whether a text that was read is the name of such a directory, or nothing."""
+    return not name or _INSIDE.fullmatch(f"{name}/x") is not None
+
+
+def _claimed(place: Place, owner: Owner) -> str:
+    directory = "" if _is_empty(place) else _new_name()
+    for _ in range(_TRIES):
+        claim = io.BytesIO(msgspec.json.encode(owner))
+        try:
+            place.store.put(claim, place.inside(directory, CLAIM_FILE), replace=False)
+        except PathTaken:
+            directory = _new_name()
+        else:
+            return directory
+    raise PlaceCrowded(f"others save to {place.store.url.joined(place.path)} all the time", remedy="save elsewhere")
+
+
+def _is_empty(place: Place) -> bool:
+    return not place.files() and not files.below(place.store, place.marker_path)
+
+
+def _new_name() -> str:
+    """One that no directory had before: who removes what another left must not hit what a third just wrote."""
+    return f"{_AGAIN}{1 + secrets.randbelow(999_999_999)}"
+
+
+def _held(place: Place) -> set[str]:
+    """Directories that somebody may be writing to."""
+    claims = {path: name for path, name in place.files().items() if path.rpartition("/")[2] == CLAIM_FILE}
+    return {name for path, name in claims.items() if _is_held(place.store, path)}
+
+
+def _is_held(store: Store, path: str) -> bool:
+    try:
+        owner = msgspec.json.decode(files.read_small(store, path), type=Owner)
+    except PathMissing:
+        return False
+    except (msgspec.MsgspecError, CorruptData):
+        return False  # no claim that one of us made
+    return may_be_alive(owner, store.config.settings.gc_grace_seconds)

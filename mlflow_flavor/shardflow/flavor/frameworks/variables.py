@@ -1,0 +1,79 @@
+"""The variables of a Keras model, or another of TensorFlow, filled from a module of torch by a map of names.
+
+Both keep the kernels of dense layers and of convolutions with their dimensions in another order than torch: what is
+called a kernel is turned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+
+from shardflow.flavor.frameworks.agreement import Array, as_numpy
+from shardflow.flavor.frameworks.errors import NotMapped
+
+_KERNELS = {"kernel", "_kernel"}  # the second is what Keras 3 calls the attribute, and so TensorFlow the variable
+_ORDERS = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
+"""Where each dimension of a kernel of Keras is found in torch's: the inputs and outputs come last, and swapped."""
+
+
+@contextmanager
+def filled(
+    module: torch.nn.Module, variables: Mapping[str, Any], names: Mapping[str, str], what: str
+) -> Iterator[None]:
+    """The variables with the weights of a module while the block runs, and for good if that ends well."""
+    require_mapped(variables, names, what)
+    state = module.state_dict()
+    before = {path: value_of(variable) for path, variable in variables.items()}
+    try:
+        for path, variable in variables.items():
+            variable.assign(_turned(path, variable, state, names))
+        yield
+    except BaseException:
+        for path, variable in variables.items():
+            variable.assign(before[path])
+        raise
+
+
+def require_mapped(variables: Mapping[str, Any], names: Mapping[str, str], what: str) -> None:
+    for path in variables:
+        if path not in names:
+            raise NotMapped(f"names= does not say what {path} of {what} is in torch")
+    for path in names:
+        if path not in variables:
+            raise NotMapped(f"{what} has no {path}", remedy=f"it has {', '.join(list(variables)[:5])}, ...")
+
+
+def turned_for_torch(path: str, values: torch.Tensor) -> torch.Tensor:
+    """A variable with its dimensions where torch has them."""
+    order = _order(path, values.dim())
+    return values.permute(sorted(range(len(order)), key=order.__getitem__)).contiguous()
+
+
+def value_of(variable: Any) -> Array:
+    """A copy, whichever framework Keras runs on."""
+    if type(variable).__module__.startswith("tensorflow."):
+        return np.array(variable.numpy())
+    return np.array(import_module("keras").ops.convert_to_numpy(variable))
+
+
+def _turned(path: str, variable: Any, state: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> Array:
+    name = names[path]
+    if name not in state:
+        raise NotMapped(f"the module has no {name}, which names= gives for {path}")
+    values = as_numpy(state[name])
+    turned: Array = values.transpose(_order(path, values.ndim))
+    if turned.shape != tuple(variable.shape):
+        raise NotMapped(f"{name} is {values.shape} in torch, which does not fit {path}, {tuple(variable.shape)}")
+    return turned
+
+
+def _order(path: str, dimensions: int) -> tuple[int, ...]:
+    if path.rpartition("/")[2] in _KERNELS and dimensions in _ORDERS:
+        return _ORDERS[dimensions]
+    return tuple(range(dimensions))

@@ -1,0 +1,192 @@
+"""Several processes save to one URL: a step is wholly that of one of them, and nobody removes what another needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from flavor.checkpointing.samples import Gate, same, state
+from shardflow.flavor import owners
+from shardflow.flavor.checkpointing import AsyncCheckpointer, Retention, files
+from shardflow.flavor.checkpointing.attempts import CLAIM_FILE, Place, PlaceCrowded, begun, swept
+from shardflow.flavor.checkpointing.errors import SaveFailed, StepTaken
+from shardflow.flavor.checkpointing.steps import MARKER_FILE, Steps
+from shardflow.store.store import Store
+
+STEPS = 6
+
+SAVE = """
+import sys
+import torch
+from shardflow.flavor.checkpointing import AsyncCheckpointer, Retention
+from shardflow.flavor.checkpointing.errors import SaveFailed
+
+url, name, replace, kept = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "replace", int(sys.argv[4])
+refused = 0
+with AsyncCheckpointer(url, keep=Retention(last=kept)) as checkpoints:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for step in range(int(sys.argv[5])):
+        numbers = torch.full((300, 300), float(1000 * name + step))
+        checkpoints.save(step, {"weights": numbers, "name": name, "last": numbers + 1}, replace=replace)
+        try:
+            checkpoints.wait()
+        except SaveFailed as error:
+            assert "is stored already" in error.message, error
+            refused += 1
+print(refused, flush=True)
+"""
+
+
+def run_together(url: str, count: int, *arguments: str) -> list[int]:
+    """So many processes that begin at the same moment; how many steps of each were refused."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVE, url, str(name), *arguments, str(STEPS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+        for name in range(count)
+    ]
+    for run in runs:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    outputs = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0] * count
+    return [int(output) for output in outputs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replace", ["replace", "refuse"])
+def test_two_processes_that_save_the_same_steps_never_mix_them(replace: str, tmp_path: Path) -> None:
+    url = str(tmp_path.resolve() / "new" / "run")  # a store that both make
+    refused = run_together(url, 2, replace, "100")
+    winners: Counter[int] = Counter()
+    with AsyncCheckpointer(url) as checkpoints:
+        assert checkpoints.steps() == list(range(STEPS))
+        for step in range(STEPS):
+            found = checkpoints.load(step)
+            name = found["name"]
+            assert (found["weights"] == 1000 * name + step).all()
+            assert (found["last"] == 1000 * name + step + 1).all()
+            winners[name] += 1
+    assert sum(refused) == (0 if replace == "replace" else STEPS)
+    if replace == "refuse":
+        assert [STEPS - winners[name] for name in range(2)] == refused
+    store, path = Store.find(url)
+    for step in range(STEPS):
+        below = files.below(store, Steps(store, path).path_of(step))
+        assert len(below) == 3, below  # of the one that counts, and no claims
+
+
+@pytest.mark.slow
+def test_what_two_processes_remove_leaves_the_last_step_whole(tmp_path: Path) -> None:
+    url = str(tmp_path.resolve() / "run")
+    run_together(url, 2, "replace", "1")
+    with AsyncCheckpointer(url) as checkpoints:
+        assert checkpoints.latest() == STEPS - 1
+        found = checkpoints.load()
+        assert (found["weights"] == 1000 * found["name"] + STEPS - 1).all()
+
+
+def test_a_step_that_another_saved_meanwhile_is_refused_and_stays(url: str, gate: Gate, store: Store) -> None:
+    with AsyncCheckpointer(url) as one:
+        two = AsyncCheckpointer(url, keep=Retention(last=1))
+        two.save(1, state(2))
+        assert gate.reached.wait(60)
+        gate.opened.set()
+        two.wait()
+        one.save(1, state(1))
+        with pytest.raises(SaveFailed, match=r"step 1 was not saved: step 1 of .* is stored already; .*another URL"):
+            one.wait()
+        assert same(one.load(1), state(2))
+        one.save(2, state(3))
+        one.wait()
+        two.close()
+        assert one.steps() == [1, 2]
+    assert files.below(store, "run/step-1") == {f"run/step-1/{name}" for name in _names()}
+
+
+def test_who_commits_second_is_refused_and_leaves_nothing(
+    url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is done after this one has looked whether there is such a step."""
+    commit = Steps._commit
+
+    def late(self: Steps, *arguments: object, **options: object) -> None:
+        monkeypatch.setattr(Steps, "_commit", commit)
+        with AsyncCheckpointer(url) as other:
+            other.save(1, state(2))
+        commit(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Steps, "_commit", late)
+    with AsyncCheckpointer(url) as checkpoints:
+        checkpoints.save(1, state(1))
+        with pytest.raises(SaveFailed) as caught:
+            checkpoints.wait()
+        assert isinstance(caught.value.__cause__, StepTaken)
+        assert same(checkpoints.load(), state(2))
+        directory = Steps(store, "run").marker(1).directory
+    assert files.below(store, "run/step-1") == {
+        f"run/step-1/{MARKER_FILE}",
+        *(f"run/step-1/{directory}/{name}" for name in _names() if name != MARKER_FILE),
+    }
+
+
+def _names() -> set[str]:
+    return {MARKER_FILE, "state.safetensors", "tree.json"}
+
+
+def test_what_somebody_is_writing_is_not_removed_and_what_a_dead_process_left_is(store: Store) -> None:
+    place = Place(store, "run/step-1", MARKER_FILE, Steps(store, "run")._place(1).ours)
+    mine = begun(place)
+    files.put_text(store, f"{mine.path}/tree.json", b"{}")
+    lost = {"killed": 2**22 + 1, "elsewhere": os.getpid()}
+    for number, (name, process) in enumerate(lost.items(), 1):
+        owner = msgspec.structs.replace(mine.owner, process=process, token=name)
+        if name == "elsewhere":
+            owner = msgspec.structs.replace(owner, host="another", started=owner.started - 23 * 3600)
+        files.put_text(store, f"run/step-1/again-{number}/tree.json", b"{}")
+        files.put_text(store, f"run/step-1/again-{number}/{CLAIM_FILE}", msgspec.json.encode(owner))
+    files.put_text(store, "run/step-1/again-3/tree.json", b"{}")
+    files.put_text(store, f"run/step-1/again-4/{CLAIM_FILE}", b"no claim")
+    swept(place, lambda: None)
+    assert set(place.files().values()) == {"", "again-2"}
+    aged = msgspec.structs.replace(mine.owner, host="another", token="x", started=mine.owner.started - 25 * 3600)
+    files.put_text(store, f"run/step-1/again-2/{CLAIM_FILE}", msgspec.json.encode(aged))
+    mine.release()
+    swept(place, lambda: "")
+    assert files.below(store, "run/step-1") == {"run/step-1/tree.json"}
+
+
+def test_a_container_with_other_process_numbers_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = owners.new_owner()
+    assert owners.may_be_alive(owner)
+    gone = msgspec.structs.replace(owner, process=2**22 + 1)
+    assert not owners.may_be_alive(gone)
+    if owner.space:
+        assert owners.may_be_alive(msgspec.structs.replace(gone, space="pid:[1]"))
+    owners.ended(owner)
+    assert not owners.may_be_alive(owner)
+
+
+def test_a_place_that_others_take_all_the_time_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Steps(store, "run")._place(1)
+    held = begun(place)
+    monkeypatch.setattr("shardflow.flavor.checkpointing.attempts._new_name", lambda: "")
+    with pytest.raises(PlaceCrowded, match="others save to"):
+        begun(place)
+    held.release()
