@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -51,19 +50,6 @@ class Desk:
         if done.returncode:
             raise SystemExit(f"dvc {' '.join(arguments)} failed: {done.stderr.decode()[-2000:]}")
         return seconds
-
-    def killed(self, after: float, *arguments: str) -> bool:
-        """Whether a command was still at work when it was killed after so many seconds."""
-        process = subprocess.Popen(
-            [*DVC, *arguments], cwd=self.root, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            process.wait(after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return True
-        return False
 
     def without(self, *names: str) -> None:
         """Forget the cache and some files, as a fresh checkout has them."""

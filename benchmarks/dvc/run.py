@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -21,7 +22,7 @@ import many
 from desk import Desk, Kind, local_kinds, s3_kinds
 
 from harness import machine, options, servers
-from harness.figures import GIB, MIB, Report
+from harness.figures import GIB, MIB, Figure, Report
 from harness.places import Workspace, workspace
 
 NAME = "dvc"
@@ -44,43 +45,47 @@ def main() -> None:
         "rounds": arguments.rounds or (1 if small else 3),
         "kills": 1 if small else 10,
     }
+    plan = kills.Plan(sizes["mib"] * MIB, sizes["kills"], arguments.seed)
     kind = servers.choice(arguments.server, small=small)
     forced = "no" if os.environ.get("SHARDFLOW_FSYNC") == "0" else "yes"
     report = Report(NAME, "DVC's remotes", {**sizes, "server": kind, "forced to the disk": forced}, judged=not small)
     with workspace(8 * sizes["mib"] * MIB + GIB, arguments.directory) as space:
         if "local" in arguments.places:
             desk = Desk.made(space.path("local") / "project", {})
-            measure(
-                report, desk, local_kinds(space.path("local")), "local disk", sizes, arguments.parts, arguments.seed
-            )
+            measure(report, desk, local_kinds(space.path("local")), "local disk", sizes, arguments.parts)
+            if "kills" in arguments.parts:
+                add_all(report, kills.on_disk(space, plan))
         if "s3" in arguments.places:
-            on_s3(report, space, kind, sizes, arguments.parts, arguments.seed)
+            on_s3(report, space, kind, sizes, arguments.parts, plan)
     report.show()
     report.write(arguments.json)
 
 
-def on_s3(report: Report, space: Workspace, kind: str, sizes: dict[str, int], parts: list[str], seed: int) -> None:
+def on_s3(
+    report: Report, space: Workspace, kind: str, sizes: dict[str, int], parts: list[str], plan: kills.Plan
+) -> None:
     """All parts against one server."""
     with servers.running(kind, space.path("server")) as server:
         report.about.update(machine.server_version(kind))
         desk = Desk.made(space.path("s3") / "project", {"AWS_EC2_METADATA_DISABLED": "true"})
-        measure(report, desk, s3_kinds(server), f"S3 ({server.name})", sizes, parts, seed)
+        measure(report, desk, s3_kinds(server), f"S3 ({server.name})", sizes, parts)
+        if "kills" in parts:
+            add_all(report, kills.on_s3(space, server, plan))
 
 
-def measure(
-    report: Report, desk: Desk, kinds: list[Kind], place: str, sizes: dict[str, int], parts: list[str], seed: int
-) -> None:
-    """The parts that were asked for, at one place."""
+def measure(report: Report, desk: Desk, kinds: list[Kind], place: str, sizes: dict[str, int], parts: list[str]) -> None:
+    """The parts that were asked for beside DVC's own remotes, at one place."""
     print(place, flush=True)
     length = sizes["mib"] * MIB
     if "large" in parts:
-        for figure in large.figures(large.measured(desk, kinds, length, sizes["rounds"]), length):
-            report.add(figure)
+        add_all(report, large.figures(large.measured(desk, kinds, length, sizes["rounds"]), length))
     if "many" in parts:
-        for figure in many.figures(many.measured(desk, kinds, sizes["files"]), sizes["files"], place):
-            report.add(figure)
-    if "kills" in parts:
-        report.add(kills.measured(desk, kinds[0], length, sizes["kills"], seed))
+        add_all(report, many.figures(many.measured(desk, kinds, sizes["files"]), sizes["files"], place))
+
+
+def add_all(report: Report, figures: Iterable[Figure]) -> None:
+    for figure in figures:
+        report.add(figure)
 
 
 if __name__ == "__main__":

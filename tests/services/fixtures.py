@@ -5,12 +5,14 @@
     postgres, mariadb        the same, databases
     browser                  Chromium, a new one for every test; installed as they are
     token                    a key in hardware that SoftHSM plays; installed as they are
+    small_disk               a disk that gets full; needs user namespaces, which some machines forbid
     object_store             each of the four in turn
     fault_proxy(service)     (the same service seen through a fault proxy, the proxy)
     fresh_url(service)       a function: the URL of an empty place in it
 
 A test that uses a server which is not installed has the `service` marker, of its own or from here, and is skipped; the
-end of the run lists what was left out. With CI or SHARDFLOW_REQUIRE_SERVICES set it fails instead.
+end of the run lists what was left out. With CI or SHARDFLOW_REQUIRE_SERVICES set it fails instead, unless what is
+missing is nothing that could be installed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import pytest
 
 from faults.proxy import FaultProxy
-from services import azurite, ceph_rgw, chromium, moto_s3, softhsm
+from services import azurite, ceph_rgw, chromium, moto_s3, small_disk, softhsm
 from services import mariadb as mariadb_server
 from services import postgres as postgresql
 from services.chromium import Browser
@@ -33,6 +35,7 @@ from services.mlflow_server import MlflowServer
 from services.postgres import Postgres
 from services.process import tail
 from services.service import ServerFailed, Service
+from services.small_disk import SmallDisk
 from services.softhsm import Token
 
 if TYPE_CHECKING:
@@ -46,8 +49,12 @@ INSTALLED_APART: dict[str, ModuleType] = {
     "mariadb": mariadb_server,
     "chromium": chromium,
     "softhsm": softhsm,
+    "small_disk": small_disk,
 }
 """The modules that say whether their server is installed, and run it."""
+
+NOT_TO_BE_INSTALLED = {"small_disk"}
+"""What a kernel allows or not."""
 
 BY_FIXTURE = {name: name for name in INSTALLED_APART} | {"browser": "chromium", "token": "softhsm"}
 
@@ -118,6 +125,12 @@ def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def token(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
     """A key that can be used and not read."""
     yield from _while_it_runs(request.config, "softhsm", tmp_path_factory)
+
+
+@pytest.fixture(name="small_disk")
+def own_small_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
+    """A disk of a megabyte that can be made larger."""
+    yield from _while_it_runs(request.config, "small_disk", tmp_path_factory)
 
 
 @pytest.fixture(
@@ -205,7 +218,8 @@ def _need_installed(config: pytest.Config, name: str) -> None:
 
 def _leave_out(config: pytest.Config, name: str, reason: str) -> NoReturn:
     """The one place that skips: a server that comes neither with Python nor with pip is not on this machine."""
-    if os.environ.get("CI") or os.environ.get("SHARDFLOW_REQUIRE_SERVICES"):
+    required = os.environ.get("CI") or os.environ.get("SHARDFLOW_REQUIRE_SERVICES")
+    if required and name not in NOT_TO_BE_INSTALLED:
         pytest.fail(f"{name}: {reason}", pytrace=False)
     config.stash[DID_NOT_RUN][name] = reason
     pytest.skip(f"{name}: {reason}")

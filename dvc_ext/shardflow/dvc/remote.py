@@ -15,7 +15,9 @@ from shardflow.dvc.failures import as_dvc_tells
 from shardflow.dvc.filesystem import StoreFileSystem
 from shardflow.dvc.options import OPTIONS, transport_options, validators
 from shardflow.dvc.places import stripped, url_of
+from shardflow.dvc.unfetched import note, watch
 
+watch()
 _logger = logging.getLogger("dvc.shardflow")
 
 THREADS = 32
@@ -88,6 +90,14 @@ class ShardflowFileSystem(ObjectFileSystem):
         if failed is not None and not return_exceptions:
             raise failed
         return found[0] if isinstance(path, str) else found
+
+    def get_file(self, from_info: str, to_info: str, callback: Callback = DEFAULT_CALLBACK, **kwargs: Any) -> None:
+        """Fetch one file; DVC must not take what is left of a failed one for the whole."""
+        try:
+            super().get_file(from_info, to_info, callback=callback, **kwargs)
+        except Exception:
+            note(to_info)
+            raise
 
     def upload_fobj(self, fobj: IO[bytes], to_info: str, **_: Any) -> None:
         """Store a stream as it comes: `--to-remote` is for data that this machine has no room for."""

@@ -47,6 +47,31 @@ def test_an_altered_chunk_fails_the_pull_which_names_it(pushed: Project, disk: P
     assert not list((there.root / ".dvc" / "cache" / "files").rglob("[0-9a-f]" * 30))
 
 
+def test_one_damaged_file_of_many_is_named_and_the_others_arrive(here: Project, disk: Place, tmp_path: Path) -> None:
+    (here.root / "data").mkdir()
+    for number in range(20):
+        (here.root / "data" / f"{number}.txt").write_text(f"text {number}\n" * 50)
+    here.must("add", "data")
+    here.must("push")
+    here.commit()
+    damaged = hashlib.md5(b"text 7\n" * 50).hexdigest()
+    manifest = tmp_path / "store" / "tree" / "files" / "md5" / damaged[:2] / damaged[2:]
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes()[:-1] + b"?")
+
+    there = here.clone(tmp_path / "there")
+    done = there.dvc("fetch")
+    assert done.code == 1
+    assert done.err.count("failed to transfer") == 1
+    assert f"files/md5/{damaged[:2]}/{damaged[2:]} fails its digest" in done.err
+    assert "unexpected error" not in done.all
+    cached = {
+        file.parent.name + file.name for file in (there.root / ".dvc" / "cache" / "files" / "md5").rglob("?" * 30)
+    }
+    assert len(cached) == 19
+    assert damaged not in cached
+
+
 def test_a_store_that_is_gone_is_told_and_the_pull_fails(pushed: Project, tmp_path: Path) -> None:
     (tmp_path / "store").rename(tmp_path / "moved")
     done = pushed.clone(tmp_path / "there").dvc("pull")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dvc_support.commands import Project
+from dvc_support.commands import Project, project
 from dvc_support.places import Place, tensors
+from services.fixtures import fresh_url
+from services.service import Service
 from shardflow.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -63,6 +67,73 @@ def test_what_was_pushed_comes_back_in_a_fresh_clone_and_goes_with_gc(
     assert len(place.files) == 6
     assert place.packed > len(content)
     assert "weights.bin" in there.must("status", "-c")
+
+
+def test_fetch_fills_the_cache_and_status_and_data_status_tell_what_is_where(
+    place: Place, tmp_path: Path, noise: Noise
+) -> None:
+    here = place.project(tmp_path / "here")
+    (here.root / "weights.bin").write_bytes(content := noise(200_000))
+    (here.root / "notes.txt").write_text("notes")
+    here.must("add", "weights.bin", "notes.txt")
+    here.commit()
+    assert not_in_remote(here) == {"weights.bin", "notes.txt"}
+    assert status(here) == {"weights.bin": "new", "notes.txt": "new"}
+    here.must("push", "weights.bin")
+    assert not_in_remote(here) == {"notes.txt"}
+    assert status(here) == {"notes.txt": "new"}
+    here.must("push")
+    assert not_in_remote(here) == set()
+    assert status(here) == {}
+
+    there = here.clone(tmp_path / "there")
+    assert status(there) == {"weights.bin": "deleted", "notes.txt": "deleted"}
+    there.must("fetch", "notes.txt")
+    assert status(there) == {"weights.bin": "deleted"}
+    there.must("fetch")
+    assert status(there) == {}
+    assert not (there.root / "weights.bin").exists()
+    there.must("checkout")
+    assert (there.root / "weights.bin").read_bytes() == content
+
+    (there.root / "notes.txt").unlink()
+    (there.root / "notes.txt").write_text("others")
+    assert document(there, "data", "status", "--json")["uncommitted"]["modified"] == ["notes.txt"]
+
+
+def status(project: Project) -> dict[str, str]:
+    """What `dvc status -c` says of each file that is not both in the cache and in the remote."""
+    return dict(document(project, "status", "-c", "--json"))
+
+
+def not_in_remote(project: Project) -> set[str]:
+    return set(document(project, "data", "status", "--not-in-remote", "--json").get("not_in_remote", []))
+
+
+def document(project: Project, *command: str) -> dict[str, Any]:
+    done = project.dvc(*command)
+    assert done.code == 0, done.all
+    told: dict[str, Any] = json.loads(done.out)
+    return told
+
+
+@pytest.mark.parametrize("cloud", ["gcs", pytest.param("azure", marks=pytest.mark.service("azure"))])
+def test_remotes_of_google_and_azure_take_the_options_that_dvc_has_for_them(
+    cloud: str, request: pytest.FixtureRequest, tmp_path: Path, noise: Noise
+) -> None:
+    service: Service = request.getfixturevalue(cloud)
+    if cloud == "azure":
+        options = {"connection_string": service.env["AZURE_STORAGE_CONNECTION_STRING"]}
+    else:
+        options = {"endpointurl": service.endpoint, "allow_anonymous_login": "true"}
+    here = project(tmp_path / "here", fresh_url(service), options)
+    (here.root / "weights.bin").write_bytes(content := noise(300_000))
+    here.must("add", "weights.bin")
+    here.must("push")
+    here.commit()
+    there = here.clone(tmp_path / "there")
+    there.must("pull")
+    assert (there.root / "weights.bin").read_bytes() == content
 
 
 def test_versions_share_what_they_have_in_common_though_they_are_named_by_md5(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import shardflow_dvc_hook
 from dvc_support.commands import Project
 from shardflow.cli.app import commands
 
@@ -39,6 +41,16 @@ def test_register_does_the_same_where_no_hook_runs(order: str) -> None:
     imports = "import dvc.config, dvc.fs, dvc.config_schema; dvc.config.get_compiled_schema()"
     first, second = (register, imports) if order == "before" else (imports, register)
     done = python(f"import sys; sys.path[:] = {PATHS!r}; {first}; {second}; {KNOWS}; {CLASS}", "-S")
+    assert done.stdout.split() == ["shardflow://file/x", "ShardflowFileSystem"], done.stderr
+
+
+def test_the_startup_file_of_later_pythons_names_what_the_hook_of_earlier_ones_does() -> None:
+    """Python 3.15 calls what each line of it names, and then passes over the lines of code in the `.pth`."""
+    lines = (Path(shardflow_dvc_hook.__file__).with_suffix("").parent / "shardflow_dvc.start").read_text().splitlines()
+    named = [line for line in lines if line.strip() and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.]+:\w+", line) for line in named)
+    starts = f"import pkgutil, sys; sys.path[:] = {PATHS!r}; [pkgutil.resolve_name(name)() for name in {named!r}]"
+    done = python(f"{starts}; {KNOWS}; {CLASS}", "-S")
     assert done.stdout.split() == ["shardflow://file/x", "ShardflowFileSystem"], done.stderr
 
 
