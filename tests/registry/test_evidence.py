@@ -23,7 +23,7 @@ from shardflow.registry.evidence import facts_of, lineage_gaps
 from shardflow.registry.evidence_digests import FilesMissing, ModelFile, digest_of, files_of
 from shardflow.registry.evidence_recording import approve, record_verdict
 from shardflow.registry.evidence_statements import StatementRefused, checked, kind_of, stated
-from shardflow.registry.keys import KeyUnusable, make_key, private_key, public_key, public_pem, signer
+from shardflow.registry.keys import make_key, public_key, public_pem, signer
 from shardflow.registry.policy import TrustedKey
 from shardflow.registry.references import Registered, VersionMissing, find, statements_among
 from shardflow.registry.terms import Facts, Status
@@ -333,48 +333,3 @@ def test_a_version_is_found_by_every_name_it_has(version: Registered, here: Plac
 def test_a_version_that_is_not_there_is_told(here: Place, reference: str) -> None:
     with pytest.raises(VersionMissing):
         find(reference)
-
-
-def test_a_new_key_is_for_its_owner_only_and_is_never_overwritten(tmp_path: Path) -> None:
-    path = make_key(tmp_path / "config" / "key.pem")
-    assert path.stat().st_mode & 0o777 == 0o600
-    before = path.read_bytes()
-    with pytest.raises(KeyUnusable, match="already"):
-        make_key(path)
-    assert path.read_bytes() == before
-
-
-def test_a_key_that_others_can_read_does_not_sign(tmp_path: Path) -> None:
-    path = make_key(tmp_path / "key.pem")
-    path.chmod(0o644)
-    with pytest.raises(KeyUnusable, match="chmod 600"):
-        private_key(path)
-
-
-def test_an_encrypted_key_opens_with_its_password_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHARDFLOW_KEY_PASSWORD", "secret")
-    path = make_key(tmp_path / "key.pem")
-    assert b"ENCRYPTED" in path.read_bytes()
-    private_key(path)
-    for password in ("wrong", ""):
-        monkeypatch.setenv("SHARDFLOW_KEY_PASSWORD", password)
-        with pytest.raises(KeyUnusable):
-            private_key(path)
-
-
-def test_a_key_that_is_not_there_or_of_another_kind_is_told(tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
-    with pytest.raises(KeyUnusable, match="shardflow policy key"):
-        private_key(tmp_path / "none.pem")
-    (tmp_path / "ed.pem").write_bytes(
-        ed25519.Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    (tmp_path / "text.pem").write_text("nonsense")
-    for name in ("ed.pem", "text.pem"):
-        (tmp_path / name).chmod(0o600)
-        with pytest.raises(KeyUnusable):
-            private_key(tmp_path / name)
