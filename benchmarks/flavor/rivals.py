@@ -3,7 +3,8 @@
     python benchmarks/flavor/rivals.py PARAMETERS     answers with one line of JSON
 
 What a process prints is of the operation alone: its libraries are imported, the model is in memory and a tiny one has
-gone the same way before. Whatever comes back is compared with what was saved.
+gone the same way before. A load is done twice, and the second one is timed: the host of a virtual machine takes free
+memory back, and is slow to give it again to whoever comes first. Whatever comes back is compared with what was saved.
 """
 
 from __future__ import annotations
@@ -114,7 +115,9 @@ def saving(rival: Rival, directory: Path, model: Path, weights: str, _: str) -> 
 
 def loading(rival: Rival, _: Path, model: Path, weights: str, saved: str) -> dict[str, Any]:
     kept: list[Any] = []
-    found = measured(lambda: kept.append(rival.load(saved)))
+    first = measured(lambda: kept.append(rival.load(saved)))
+    kept.clear()
+    found = measured(lambda: kept.append(rival.load(saved))) | {"peak_bytes": first["peak_bytes"]}
     loaded = kept.pop()
     state = loaded.state_dict() if isinstance(loaded, torch.nn.Module) else loaded
     wanted = models.state_of(model, weights)
