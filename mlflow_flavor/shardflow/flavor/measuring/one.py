@@ -59,8 +59,8 @@ def saving(way: Way, place: str, states: Path, _: bool) -> dict[str, Any]:
         way.before(shapes.read(states, shapes.WEIGHTS), place)
     held = bytes_at(way, place)
     state = shapes.read(states, way.weights)
-    peak = {} if way.slow else _saved_before(way, f"{place}-before", states, state)
     os.sync()  # or the save would wait for what others wrote
+    peak = {} if way.slow else _saved_before(way, f"{place}-before", states, state)
     found = measured(lambda: way.save(state, place))
     return found | peak | {"bytes": bytes_at(way, place) - held}
 
@@ -71,6 +71,7 @@ def _saved_before(way: Way, place: str, states: Path, state: State) -> dict[str,
     if way.before:
         way.before(shapes.read(states, shapes.WEIGHTS), place)
     found = measured(lambda: way.save(state, place))
+    os.sync()  # the same again; after it, so that the next save finds memory that was just given up
     removed(way, place)
     return {"peak_bytes": found["peak_bytes"]}
 
@@ -85,8 +86,8 @@ def loading(way: Way, place: str, states: Path, cold: bool) -> dict[str, Any]:
         first = measured(lambda: kept.append(way.load(place)))
         peak = {"peak_bytes": first["peak_bytes"]}
         kept.clear()
-        if local:
-            _prepare_cache(_directory(place), cold=cold)
+        if local and cold:
+            _prepare_cache(_directory(place), cold=True)
     found = measured(lambda: kept.append(way.load(place)))
     _require_same(kept.pop(), load_file(states / way.weights))
     return found | peak
