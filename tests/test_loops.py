@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
@@ -49,7 +51,10 @@ def test_small_work_does_not_start_a_compiler() -> None:
     assert not made
 
 
-def test_bits_start_a_compiler_once_they_were_many_and_are_served_by_it_from_then_on() -> None:
+def test_bits_start_a_compiler_once_they_were_many_and_are_served_by_it_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
     made: list[int] = []
 
     def make() -> str:
@@ -63,6 +68,21 @@ def test_bits_start_a_compiler_once_they_were_many_and_are_served_by_it_from_the
     assert both.best() == "compiled"
     assert both.serving_bits(SMALL) == "compiled"
     assert made == [1]
+
+
+def test_bits_are_served_by_compiled_loops_where_others_had_numba_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", ModuleType("numba"))
+    begun = threading.Event()
+
+    def make() -> str:
+        begun.set()
+        return "compiled"
+
+    both = loops(make)
+    both.serving_bits(SMALL)
+    assert begun.wait(10)
+    assert both.best() == "compiled"
+    assert both.serving_bits(SMALL) == "compiled"
 
 
 def test_they_are_made_once_however_many_ask() -> None:

@@ -7,6 +7,7 @@ several: nobody waits for that, unless SHARDFLOW_KERNELS=numba asks for it.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -40,9 +41,12 @@ class Loops(Generic[T]):
         return self.plain if not wished() and size < self._worth else self._at_hand(begin=True)
 
     def serving_bits(self, size: int) -> T:
-        """The same where that may have been all: the compiled ones are made once it was much, and serve any size."""
+        """The same where that may have been all: the compiled ones are made once it was much, and serve any size.
+
+        Where other loops have had numba imported already, making these takes a moment only.
+        """
         self._bits += size
-        return self._at_hand(begin=self._bits > MANY_BITS * self._worth)
+        return self._at_hand(begin="numba" in sys.modules or self._bits > MANY_BITS * self._worth)
 
     def _at_hand(self, *, begin: bool) -> T:
         wish = wished()

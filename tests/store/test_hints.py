@@ -58,6 +58,7 @@ def place() -> Transport:
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hints, "WINDOW_BYTES", 1 << 20)
+    monkeypatch.setattr(hints, "TENSORS_WINDOW_BYTES", 1 << 20)
 
 
 def model(names: str = "ab", rows: int = 3, dtype: DType = DType.F32, fingerprint: int = 0) -> Layout:
@@ -79,6 +80,18 @@ def test_a_larger_file_has_one_feature_a_window_and_three_for_its_tensors() -> N
     assert found[0] == "t-" + "07" * 16
     assert [feature[0] for feature in found] == list("tnsccc")
     assert {len(feature) for feature in found} == {34}
+
+
+def test_less_is_cut_of_a_file_that_its_tensors_make_findable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a model of a few mebibytes would be cut for it, which takes as long as to store it."""
+    monkeypatch.setattr(hints, "TENSORS_WINDOW_BYTES", 100_000)
+    cut = []
+    cuts = Gear.cuts
+    monkeypatch.setattr(Gear, "cuts", lambda gear, data, *a, **k: cut.append(len(data)) or cuts(gear, data, *a, **k))
+    features(CONTENT, model())
+    assert cut == [100_000] * 3
+    features(CONTENT)
+    assert cut[3:] == [1 << 20] * 3
 
 
 def test_a_model_that_was_cast_or_grew_shares_its_names_and_one_renamed_its_shapes() -> None:

@@ -29,6 +29,7 @@ SLOTS = 64
 NEWEST = 4
 MIN_HINTED_BYTES = 1 << 20
 WINDOW_BYTES = 8 << 20
+TENSORS_WINDOW_BYTES = 2 << 20  # files with tensors are found by those first, and a small model is not to be cut whole
 
 InTurn = Callable[[Callable[[int], bytes], Iterable[int]], Iterable[bytes]]
 
@@ -75,10 +76,11 @@ def features_of(
     """
     if size < MIN_HINTED_BYTES:
         return ()
-    starts = {0, max(0, size // 2 - WINDOW_BYTES // 2), max(0, size - WINDOW_BYTES)}
+    window = WINDOW_BYTES if layout.fingerprint is None else TENSORS_WINDOW_BYTES
+    starts = {0, max(0, size // 2 - window // 2), max(0, size - window)}
 
     def smallest(start: int) -> bytes:
-        return _smallest_chunk(read_at(start, min(WINDOW_BYTES, size - start)), gear)
+        return _smallest_chunk(read_at(start, min(window, size - start)), gear)
 
     names = iter(in_turn(smallest, sorted(starts)))
     head = next(names)
