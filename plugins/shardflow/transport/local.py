@@ -86,7 +86,7 @@ class LocalFiles:
         """Remove the file, and the directories that are empty without it; with an ETag, only if it still has that."""
         target = self._path(key)
         self._make_directory(self._incoming)
-        with locked(self._incoming, required=etag is not None):
+        with locked(self._incoming, alone=etag is not None):
             self._check(target, Condition(etag=etag))
             target.unlink()
         self._drop_empty(target.parent)
@@ -164,7 +164,7 @@ class LocalFiles:
             try:
                 if condition.absent and _link_if_absent(temporary, target):
                     return
-                with locked(self._incoming, required=bool(condition)):
+                with locked(self._incoming, alone=bool(condition)):
                     self._check(target, condition)
                     temporary.rename(target)
                 return

@@ -1,4 +1,7 @@
-"""The lock that makes compare-and-swap on a directory: an flock on one file, held for a rename and no longer."""
+"""The lock that makes compare-and-swap on a directory: an flock on one file, held for a rename and no longer.
+
+Who looks before he acts has it alone. Plain writes share it: they may meet each other, and no one who looked.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def locked(directory: Path, *, required: bool) -> Iterator[None]:
-    """Hold the lock in `directory`.
+def locked(directory: Path, *, alone: bool) -> Iterator[None]:
+    """Hold the lock in `directory`, alone or with others who share it.
 
-    Some file systems (Lustre, some NFS mounts) have no locks. Plain writes can do without: a rename is atomic. A
-    conditional one (`required`) cannot, and is refused.
+    Some file systems (Lustre, some NFS mounts) have no locks. Those who would share it can do without: a rename is
+    atomic. Those who need it alone cannot, and are refused.
     """
     fd = _open(directory / "lock")
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         except OSError as error:
-            if required:
+            if alone:
                 raise TransportError(
                     f"the file system of {directory} has no locks", remedy="mount it with flock, or use another place"
                 ) from error
