@@ -68,6 +68,31 @@ def test_what_the_store_has_is_not_sent_again(store: Store) -> None:
     assert again.bytes_reused == 2 << 20
 
 
+def test_files_that_are_to_appear_together_do_so_after_all_has_arrived(store: Store) -> None:
+    """Not while half of a checkpoint is still on its way, and the other half would be read with old files."""
+    seen: list[tuple[int, set[str]]] = []
+
+    def before_visible() -> None:
+        packs = sum(info.size for info in store.transport.list("packs/"))
+        seen.append((packs, {entry.path for entry in store.ls("", recursive=True)}))
+
+    sources = [Bytes("new/a", noise(3 << 20, 1)), Bytes("new/b", noise(3 << 20, 2))]
+    put_sources(store, sources, "new", before_visible=before_visible)
+    ((packs, visible),) = seen
+    assert packs > 6 << 20
+    assert visible == set()
+    assert store.open("new/b").read() == noise(3 << 20, 2)
+
+
+def test_nothing_is_given_up_for_what_does_not_arrive(store: Store) -> None:
+    given_up: list[bool] = []
+    sources = [Bytes("new/a", noise(100_000)), Bytes("new/b", noise(100_000, 1), end=50_000)]
+    with pytest.raises(SourceChanged):
+        put_sources(store, sources, "new", before_visible=lambda: given_up.append(True))
+    assert not given_up
+    assert list(store.ls()) == []
+
+
 def test_a_source_that_ends_early_is_not_stored(store: Store) -> None:
     with pytest.raises(SourceChanged):
         put_sources(store, [Bytes("model", noise(100_000), end=50_000)], "")

@@ -29,7 +29,7 @@ from shardflow.store.progress import Progress
 from shardflow.store.putting import write_sources
 from shardflow.store.sources import EmptyDirectory, StreamSource, file_source
 from shardflow.store.store import Store
-from shardflow.store.writer import Wishes
+from shardflow.store.wishes import Wishes
 
 READ_BYTES = 1 << 20
 

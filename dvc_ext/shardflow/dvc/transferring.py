@@ -19,7 +19,7 @@ from shardflow.store.restore import Restorer
 from shardflow.store.small import is_small, put_small
 from shardflow.store.sources import Source
 from shardflow.store.store import Store
-from shardflow.store.writer import Wishes
+from shardflow.store.wishes import Wishes
 from shardflow.transport import AccessDenied, BucketMissing, Cancellation, NoSpace, Unreachable
 
 Tell = Callable[[int], None]

@@ -12,6 +12,7 @@ from shardflow.transport import StoreURL
 
 REQUESTS = 32
 FAR_READERS = 8
+FEW = 64  # of a near store so many manifests are read in less time than it takes to start threads for them
 NEAR_READERS = min(FAR_READERS, (os.cpu_count() or 1) + 1)  # more of them only push each other out of the caches
 
 T = TypeVar("T")
@@ -23,8 +24,16 @@ def readers(url: StoreURL) -> int:
     return FAR_READERS if url.is_far else NEAR_READERS
 
 
+def requesters(url: StoreURL, count: int) -> int:
+    """How many threads to make so many small requests with."""
+    return REQUESTS if url.is_far or count > FEW else 1
+
+
 def in_parallel(work: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS) -> Iterator[R]:
-    """`work` of each item, in the order of the items; the first failure ends it."""
+    """`work` of each item, in the order of the items; the first failure ends it. One thread is that of the caller."""
+    if threads == 1:
+        yield from map(work, items)
+        return
     ahead: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="shardflow-requests")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shardflow.store.bases import Held
@@ -11,7 +11,8 @@ from shardflow.store.errors import PackMissing
 from shardflow.store.paths import normal, prefix_of
 from shardflow.store.progress import Progress
 from shardflow.store.sources import EmptyDirectory, Source, StreamSource
-from shardflow.store.writer import Wishes, Writer
+from shardflow.store.wishes import Wishes
+from shardflow.store.writer import Writer
 from shardflow.transport import ByteBudget, Cancellation, Transport
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def put_sources(
     parts_of: Sequence[str] = (),
     merges: bool = True,
     held: Mapping[str, Held] | None = None,
+    before_visible: Callable[[], None] | None = None,
     progress: Progress | None = None,
     cancel: Cancellation | None = None,
 ) -> Progress:
@@ -35,7 +37,8 @@ def put_sources(
     `base` is a path in the store: the model that these files are coded against. `parts_of` are stored files whose
     chunks come again in these: nothing else is looked for then, and what is new stands by itself. Without `merges`
     nobody looks for an adapter that was merged into the base, which takes long. `held` are files of the base, by
-    their paths, that the caller has in memory still, and need not be fetched and decoded.
+    their paths, that the caller has in memory still, and need not be fetched and decoded. With `before_visible` the
+    files become visible together, right after it was called, once all of their bytes have arrived.
     """
     store.config.check("write", str(store.url))
     if base is not None:
@@ -46,7 +49,9 @@ def put_sources(
     existing = {info.key for info in store.transport.list(prefix_of(normal(path)))}
     parts = tuple(normal(part) for part in parts_of)
     base = normal(base) if base is not None else None
-    wishes = Wishes(deltas=not parts, base=base, parts_of=parts, merges=merges, held=held or {})
+    wishes = Wishes(
+        deltas=not parts, base=base, parts_of=parts, merges=merges, held=held or {}, before_visible=before_visible
+    )
     write_sources(store.transport, store.config, store.budget, sources, existing, wishes, progress, cancel)
     return progress
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from shardflow.delta.adapters import Adapter
 from shardflow.store.cache import ChunkCache
@@ -16,7 +16,7 @@ from shardflow.store.errors import BadPath, PackMissing, PathMissing, PathTaken,
 from shardflow.store.local_state import bytes_from
 from shardflow.store.location import Options, found_store, made_store
 from shardflow.store.manifest import Manifest, decode_manifest
-from shardflow.store.parallel import in_parallel
+from shardflow.store.parallel import in_parallel, requesters
 from shardflow.store.paths import is_marker, key_of, normal, path_of, prefix_of
 from shardflow.store.placing import TargetDirectory
 from shardflow.store.progress import Progress
@@ -32,11 +32,13 @@ from shardflow.store.sources import (
     file_source,
     walk,
 )
-from shardflow.store.writer import Wishes
+from shardflow.store.wishes import Wishes
 from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, StoreURL, Transport, WrongURL
 
 MEMORY_VARIABLE = "SHARDFLOW_MEMORY_BYTES"
 DEFAULT_MEMORY = 256 << 20
+
+T = TypeVar("T")
 
 _budget: ByteBudget | None = None
 
@@ -168,9 +170,11 @@ class Store:
 
     def manifests(self, path: str = "") -> Iterator[tuple[str, Manifest]]:
         """Every file at or below a path (and every empty directory), read a few ahead, in the order of their keys."""
-        prefix = prefix_of(path)
-        keys = [info.key for info in self.transport.list(prefix)]
-        yield from self._read_manifests(sorted(keys, key=_written_last))
+        yield from self._read_manifests(self._keys_below(path))
+
+    def manifests_unread(self, path: str = "") -> Iterator[tuple[str, memoryview]]:
+        """The same as they are stored, for those who know a manifest by its bytes; `decode_manifest` reads one."""
+        yield from self._each_manifest(self._keys_below(path), lambda data, _: data)
 
     def ls(self, path: str = "", *, recursive: bool = False, details: bool = False) -> Iterator[Entry]:
         """Names right below a directory, or all files below it; a file lists itself."""
@@ -243,15 +247,23 @@ class Store:
                 restorer.restore(file, manifest, inside.file(relative))
         inside.directory("")
 
-    def _read_manifests(self, keys: Iterable[str]) -> Iterator[tuple[str, Manifest]]:
-        def read(key: str) -> tuple[str, Manifest] | None:
+    def _keys_below(self, path: str) -> list[str]:
+        return sorted((info.key for info in self.transport.list(prefix_of(path))), key=_written_last)
+
+    def _read_manifests(self, keys: list[str]) -> Iterator[tuple[str, Manifest]]:
+        yield from self._each_manifest(keys, decode_manifest)
+
+    def _each_manifest(self, keys: list[str], take: Callable[[memoryview, str], T]) -> Iterator[tuple[str, T]]:
+        """What each of these manifests is taken as, by its path."""
+
+        def read(key: str) -> tuple[str, T] | None:
             path = path_of(key)
             try:
-                return path, decode_manifest(self.transport.read(key), path)
+                return path, take(self.transport.read(key), path)
             except ObjectMissing:
                 return None  # removed since it was listed
 
-        yield from (found for found in in_parallel(read, keys) if found)
+        yield from (found for found in in_parallel(read, keys, requesters(self.url, len(keys))) if found)
 
     def _wishes(self, replace: bool, deltas: bool, base: str | None, adapter: str | Path | None) -> Wishes:
         """What a put was asked for; what cannot be had is told before anything is read."""

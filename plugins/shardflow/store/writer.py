@@ -10,22 +10,21 @@ from __future__ import annotations
 import os
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import RawIOBase
 from typing import Self
 
 from blake3 import blake3
 
-from shardflow.delta.adapters import Adapter
 from shardflow.delta.choosing import Predictors, best_few
 from shardflow.delta.effort import Effort
 from shardflow.delta.predicting import Predictor
 from shardflow.errors import ShardflowError
 from shardflow.layout import Layout, ReadAt, inspect
 from shardflow.store import hints
-from shardflow.store.bases import Held, Known, StoredBase, distinct
+from shardflow.store.bases import Known, StoredBase, distinct
 from shardflow.store.catalog import Catalog
 from shardflow.store.chunks import KeptChunks
 from shardflow.store.coding import Against, BlockEncoder, Coded, Made
@@ -46,6 +45,7 @@ from shardflow.store.sending import PackSender
 from shardflow.store.small import inline_manifest
 from shardflow.store.sources import HEAD_BYTES, WRITTEN_LAST, EmptyDirectory, Source
 from shardflow.store.trail import trail_of
+from shardflow.store.wishes import Wishes
 from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, Transport
 
 CANDIDATES = 4
@@ -57,20 +57,6 @@ class Examined:
 
     block: Block
     chunks: tuple[tuple[bytes, int | Coded], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the caller of a put asks for, beside that it be stored."""
-
-    replace: bool = True  # what is stored under the same name with other content
-    deltas: bool = True
-    base: str | None = None  # a path in the store: the file to code against, or the directory that has it
-    adapter: Adapter | None = None  # what was merged into the base
-    merges: bool = True  # look for adapters that were merged into the base
-    md5: bool = False  # noted in the manifest, for programs that know files by it
-    parts_of: Sequence[str] = ()  # paths of stored files that the new ones are put together from
-    held: Mapping[str, Held] = field(default_factory=dict)  # bases that are in memory still, by their paths
 
 
 class Writer:
@@ -332,8 +318,10 @@ class Writer:
                     raise
         return Predictors(best_few(candidates, settings.candidates))
 
-    def _commit_arrived(self) -> None:
+    def _commit_arrived(self, *, all_have: bool = False) -> None:
         """Commit, in order, the files whose own packs have all arrived."""
+        if self._wishes.before_visible and not all_have:
+            return
         below = self._sender.sent_below()
         ready: list[Pending] = []
         while self._pending and self._pending[0].last_pack < below:
@@ -343,6 +331,8 @@ class Writer:
 
     def _settle(self) -> None:
         self._sender.drain()
-        self._commit_arrived()
+        if self._pending and self._wishes.before_visible:
+            self._wishes.before_visible()
+        self._commit_arrived(all_have=True)
         self._committer.drain()
         self._progress.packs_sent = self._sender.packs_sent

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from flavor.formats.states import awkward, bits, differing, every_type, weights
+from shardflow.errors import ShardflowError
 from shardflow.flavor import formats
 from shardflow.flavor.errors import CheckpointUnusable, TensorUnusable, TrustRequired
 from shardflow.flavor.formats.errors import CheckpointExists, FormatUnavailable
 from shardflow.flavor.formats.interface import Format
+from shardflow.flavor.plans import plan
 from shardflow.store.errors import PathMissing, TargetUnusable
 from shardflow.store.store import Store
 
@@ -114,24 +117,43 @@ def test_a_directory_that_holds_something_is_refused_or_replaced(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+class Failing:
+    """A state whose tensors cannot be read to their end: the disk is full, or its process is about to be killed."""
+
+    tensors = formats.MemoryState.of(weights(rows=30)).tensors
+    aliases: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, state: dict[str, torch.Tensor] | None = None) -> None:
+        self._state = state or {}
+
+    def read(self, name: str, box: object = None, /) -> torch.Tensor:
+        if name in self._state:
+            return self._state[name]
+        raise OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize("name", EVERY)
-def test_a_save_that_fails_leaves_the_previous_checkpoint_and_nothing_else(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_save_that_fails_leaves_the_previous_checkpoint_and_nothing_else(name: str, tmp_path: Path) -> None:
     target = tmp_path / "checkpoint"
     formats.save({"a": torch.ones(3)}, target, format=name)
-
-    class Failing:
-        tensors = formats.MemoryState.of(weights(rows=30)).tensors
-        aliases: dict[str, str] = {}  # noqa: RUF012
-
-        def read(self, name: str, box: object = None, /) -> torch.Tensor:
-            raise OSError(28, "No space left on device")
-
     with pytest.raises(TargetUnusable, match="No space left on device"):
         formats.save(Failing(), target, format=name, replace=True)  # type: ignore[arg-type]
     assert formats.load(target).keys() == {"a"}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_save_into_a_store_that_fails_leaves_the_previous_checkpoint(
+    name: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In as many files as there are tensors: new ones that are there already must not be seen among the old."""
+    monkeypatch.setattr("shardflow.flavor.formats.safetensors_files.plan", partial(plan, max_shard_bytes=1000))
+    state, url = weights(rows=30), f"{store.url}/checkpoint"
+    formats.save(state, url, format=name)
+    known = {key: tensor + 1 for key, tensor in list(state.items())[:-1]}
+    with pytest.raises((OSError, ShardflowError)):
+        formats.save(Failing(known), url, format=name, replace=True)  # type: ignore[arg-type]
+    assert differing(state, formats.load(url)) == []
 
 
 def test_a_target_in_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shardflow.flavor.formats.errors import CheckpointExists
 from shardflow.store.errors import PathMissing, TargetUnusable
+from shardflow.store.putting import put_sources
+from shardflow.store.sources import walk
 from shardflow.store.store import Store
 from shardflow.transport.url import SCHEME
 
@@ -65,9 +67,9 @@ def written_to_store(url: str, last: str, *, replace: bool = False) -> Iterator[
         final = Path(made) / last
         (directory / last).rename(final)
         before = files_at(store, path)
-        remove(store, before & {f"{path}/{last}"})  # from here on, nobody takes old files for a whole checkpoint
-        if any(directory.iterdir()):
-            store.put(directory, path)
+        give_up = giving_up(store, before & {f"{path}/{last}"})
+        if others := list(walk(directory, path)):
+            put_sources(store, others, path, before_visible=give_up)
         store.put(final, f"{path}/{last}")
         names = {f"{path}/{file.relative_to(directory)}" for file in directory.rglob("*") if file.is_file()}
         remove(store, before - names - {f"{path}/{last}"})
@@ -91,6 +93,14 @@ def files_at(store: Store, path: str) -> set[str]:
         return {entry.path for entry in store.ls(path, recursive=True) if entry.kind == "file"}
     except PathMissing:
         return set()
+
+
+def giving_up(store: Store, completing: set[str]) -> Callable[[], None]:
+    """What a put does when all that is new has arrived, and the first of it is to take the place of something old.
+
+    Without the file that completes it nobody takes the old files, or some of each, for a whole checkpoint.
+    """
+    return lambda: remove(store, completing)
 
 
 def remove(store: Store, paths: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ import torch
 from shardflow.flavor.folders import Folder, LocalFolder, OpenFile, StoreFolder
 from shardflow.flavor.formats.contents import contents_of
 from shardflow.flavor.formats.interface import Limits
-from shardflow.flavor.formats.places import files_at, remove, require_free
+from shardflow.flavor.formats.places import files_at, giving_up, remove, require_free
 from shardflow.flavor.formats.state import PIECE_BYTES, State
 from shardflow.flavor.index import INDEX_FILE, made_index
 from shardflow.flavor.plans import Plan, plan
@@ -87,9 +87,8 @@ def stream_to_store(state: State, url: str, *, replace: bool = False) -> None:
         require_free(store, path)
     index = f"{path}/{INDEX_FILE}" if path else INDEX_FILE
     before = files_at(store, path) if replace else set()
-    remove(store, before & {index})  # from here on, nobody takes old files for a whole checkpoint
     sources = list(_sources(state, made, path))
-    put_sources(store, sources, path)
+    put_sources(store, sources, path, before_visible=giving_up(store, before & {index}))
     if len(made.shards) > 1:
         store.put(io.BytesIO(made_index(made)), index)
     remove(store, before - {source.path for source in sources} - {index})
