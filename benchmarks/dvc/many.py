@@ -8,6 +8,7 @@ from desk import Desk, Kind
 
 from harness import material
 from harness.figures import KIB, Figure, Spread, at_most
+from harness.places import settle
 
 SMALLEST, LARGEST = 100, 4 * KIB
 
@@ -19,6 +20,7 @@ def measured(desk: Desk, kinds: Sequence[Kind], files: int) -> dict[str, dict[st
     taken: dict[str, dict[str, float]] = {}
     for kind in kinds:
         remote, _ = kind.add_to(desk)
+        settle()  # or one rival waits for what the other left to write
         push = desk.dvc("push", "-r", remote)
         taken[kind.name] = {"push": push, "status": desk.dvc("status", "-c", "-r", remote)}
     return taken

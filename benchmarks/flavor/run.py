@@ -2,8 +2,9 @@
 
     python benchmarks/flavor/run.py [--gib 1 4] [--places local s3] [--rounds 3]
 
-Every run is a process of its own; rivals take turns, and the first round is dropped. Only Shardflow's stores and the
-rival that says so force data to the disk before they call it saved.
+Every round is a process of its own; rivals take turns. On a local disk a process does everything once as a warm-up and
+then twice, in S3 once after a tiny model. Only Shardflow's stores and the rival that says so force data to the disk
+before they call it saved.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ LOCAL = ("torch", "torch, forced to the disk", "safetensors", "mlflow.pytorch", 
 REMOTE = ("mlflow.pytorch", "mlflow.transformers")
 OURS, RAW = "shardflow", "shardflow, raw"
 MORE_MEMORY = 600 * MIB
+RUNS = 3  # in a process, on a local disk; the first is a warm-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +59,22 @@ class Course:
     def run(self, rival: str, _: int) -> RoundTrip:
         number = next(self.numbers)
         home = self.space.path(f"run-{number}")
-        home.mkdir()
+        homes = [home / str(turn) for turn in range(RUNS if isinstance(self.place, LocalPlace) else 1)]
         way = OURS if rival == RAW else rival
         asked = {
             "rival": way,
             "directory": str(home / "files"),
+            "homes": [str(home) for home in homes],
             "tracking": f"sqlite:///{self.space.path('mlflow.db')}",
-            "experiment": self._experiment(way, number, home),
+            "experiments": [self._experiment(way, f"{number}-{home.name}", home) for home in homes],
             "model": str(self.model),
             "weights": models.NOISE if rival == RAW else models.WEIGHTS,
         }
-        (home / "files").mkdir()
         settle()
         saved = self._child(asked | {"verb": "save"})
         settle()
         loaded = self._child(asked | {"verb": "load", "saved": saved["answer"]})
-        held = stored_bytes(home) if isinstance(self.place, LocalPlace) else 0
+        held = stored_bytes(homes[-1]) if isinstance(self.place, LocalPlace) else 0
         shutil.rmtree(home)
         self.place.clear()
         return RoundTrip(saved, loaded, held)
@@ -86,7 +88,7 @@ class Course:
         answer: dict[str, Any] = json.loads(finished(argv, environment).output.splitlines()[-1])
         return answer
 
-    def _experiment(self, way: str, number: int, home: Path) -> str:
+    def _experiment(self, way: str, number: str, home: Path) -> str:
         """An experiment whose artifacts go where this rival is to write."""
         import mlflow
 
@@ -95,7 +97,7 @@ class Course:
         mlflow.create_experiment(name, artifact_location=self._location(way, number, home))
         return name
 
-    def _location(self, way: str, number: int, home: Path) -> str:
+    def _location(self, way: str, number: str, home: Path) -> str:
         if isinstance(self.place, S3Place):
             return self.place.new_store() if way == OURS else f"s3://{self.place.bucket}/stock/{number}"
         return f"shardflow://file{home}/store" if way == OURS else str(home / "stock")
@@ -115,14 +117,14 @@ def main() -> None:
     settings = {"bytes": lengths, "rounds": rounds, "server": kind}
     report = Report(NAME, "A model logged and loaded, verified", settings, judged=not arguments.small)
     report.about.update(machine.versions(("torch", "safetensors", "mlflow", "transformers")))
-    with workspace(6 * max(lengths) + GIB, arguments.directory) as space:
+    with workspace(8 * max(lengths) + GIB, arguments.directory) as space:
         for length in lengths:
             model = space.path(f"model-{length}")
             exact = models.prepare(model, length)
             for name in arguments.places:
                 with at(name, space, kind) as place:
                     course = Course(place, space, model, count())
-                    compare(report, course, exact, rounds, arguments.rivals, warm_up=0 if arguments.small else 1)
+                    compare(report, course, exact, rounds, arguments.rivals)
             shutil.rmtree(model)
     report.show()
     report.write(arguments.json)
@@ -138,12 +140,12 @@ def at(name: str, space: Workspace, kind: str) -> Iterator[Place]:
         yield S3Place(space, server)
 
 
-def compare(report: Report, course: Course, exact: int, rounds: int, wanted: list[str] | None, *, warm_up: int) -> None:
+def compare(report: Report, course: Course, exact: int, rounds: int, wanted: list[str] | None) -> None:
     local = isinstance(course.place, LocalPlace)
     peers = [name for name in (LOCAL if local else REMOTE) if wanted is None or name in wanted]
     names = [*peers, OURS, *([RAW] if local else [])]
     works = {name: (lambda number, name=name: course.run(name, number)) for name in names}
-    trips = alternated(works, rounds, warm_up=warm_up)
+    trips = alternated(works, rounds, warm_up=0)
     where = f"{size(exact)}, {course.place.name}"
     for verb, faster in (("save", 2.0), ("load", 2.0)):
         times = {name: [getattr(trip, verb)["seconds"] for trip in found] for name, found in trips.items()}

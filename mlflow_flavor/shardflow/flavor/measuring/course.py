@@ -23,6 +23,8 @@ from shardflow.flavor.measuring.shapes import Llama
 from shardflow.flavor.measuring.ways import WAYS, Way, removed
 
 ROUNDS = 3
+RUNS, RUNS_ON_S3 = 3, 2  # of each verb in a process, the first of which is a warm-up; where a save takes long, fewer
+ON_S3, ON_DISK = "S3", "local disk"
 LIBRARIES = ("shardflow", "torch", "tensorstore", "safetensors", "numpy", "numba", "zstandard", "blake3")
 
 
@@ -90,7 +92,7 @@ def run(wanted: Wanted, said: Callable[[str], None] = lambda _: None) -> Results
                 _measure(rows[name], wanted, space, number)
         said("checksums")
         sums = _child(space, {"verb": "checksums"})
-        place = "S3" if wanted.s3 else "local disk"
+        place = ON_S3 if wanted.s3 else ON_DISK
         changed = shapes.share_changed(space)
         return Results(shapes.size_of(wanted.llama), wanted.rounds, place, changed, sums, _machine(), rows)
 
@@ -100,16 +102,17 @@ def _measure(row: Row, wanted: Wanted, space: Path, number: int) -> None:
     home = space / "run"
     home.mkdir()
     place = _place(way, wanted, home, number)
-    asked = {"way": row.way, "place": place}
+    runs = 1 if way.slow else RUNS_ON_S3 if wanted.s3 else RUNS
+    asked = {"way": row.way, "place": place, "runs": runs}
     saved = _child(space, asked | {"verb": "save"})
-    loads = [_child(space, asked | {"verb": "load", "cold": cold, "place": place})
+    loads = [_child(space, asked | {"verb": "load", "cold": cold})
              for cold in ((False, True) if wanted.cold and not wanted.s3 else (False,)) if way.loads]  # fmt: skip
     _emptied(way, wanted, place, home)
-    row.save.append(saved["seconds"])
+    row.save += saved["seconds"]
     row.bytes = saved["bytes"]
     row.save_peak = _larger(row.save_peak, saved["peak_bytes"])
     for found, kept in zip(loads, (row.load, row.load_cold), strict=False):
-        kept.append(found["seconds"])
+        kept.extend(found["seconds"])
     if loads:
         row.load_peak = _larger(row.load_peak, loads[0]["peak_bytes"])
 
@@ -124,18 +127,12 @@ def _place(way: Way, wanted: Wanted, home: Path, number: int) -> str:
 
 def _emptied(way: Way, wanted: Wanted, place: str, home: Path) -> None:
     if way.stored and wanted.s3:
-        for each in (place, f"{place}-tiny"):
-            removed(way, each)
+        removed(way, place)
     shutil.rmtree(home)
 
 
 def _child(space: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """Run a measurement to its end; the tiny state that goes first is made anew by each."""
-    place = asked.get("place")
-    if place is not None:
-        tiny = Path(f"{str(place).removeprefix('shardflow://file')}-tiny")
-        shutil.rmtree(tiny, ignore_errors=True)
-        asked = asked | {"place": place}
+    """Run a measurement to its end."""
     argv = [sys.executable, "-m", "shardflow.flavor.measuring.one", json.dumps({"states": str(space), **asked})]
     state = {"SHARDFLOW_STATE": str(space / "state"), "SHARDFLOW_CACHE": str(space / "cache")}
     done = subprocess.run(argv, env=os.environ | state, capture_output=True, text=True, check=False)  # noqa: S603  # this program itself

@@ -1,9 +1,9 @@
 """One measurement, in a process of its own: `python -m shardflow.flavor.measuring.one PARAMETERS`, answered in JSON.
 
-What is timed is the operation alone: its libraries are imported, the state is in memory, and the same was done once
-before in full. That run tells the peak of memory, and it is a warm-up in more than one way: the host of a virtual
-machine takes free memory back after seconds and gives it again at a fraction of a gigabyte a second, to whoever comes
-first. Ways that take minutes go with a tiny state as a warm-up.
+What is timed is the operation alone, several times over: its libraries are imported, the state is in memory, and the
+same was done once before in full. That run tells the peak of memory, and it is a warm-up in more than one way: the host
+of a virtual machine takes free memory back after seconds and gives it again at a fraction of a gigabyte a second, to
+whoever comes first. Ways that take minutes go with a tiny state as a warm-up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def main() -> None:
         way = WAYS[asked["way"]]
         warm_up(way, asked["place"] + "-tiny")
         work = saving if asked["verb"] == "save" else loading
-        answer = work(way, asked["place"], states, asked.get("cold", False))
+        answer = work(way, asked["place"], states, asked)
     print(json.dumps(answer))
 
 
@@ -51,46 +51,50 @@ def warm_up(way: Way, place: str) -> None:
     way.save(state, place)
     if way.loads:
         way.load(place)
+    removed(way, place)
 
 
-def saving(way: Way, place: str, states: Path, _: bool) -> dict[str, Any]:
+def saving(way: Way, place: str, states: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Save as often as asked, each time to a new place; what the last run saved stays."""
+    state = shapes.read(states, way.weights)
+    runs = [_saved(way, f"{place}-{number}", states, state, stays=False) for number in range(1, asked["runs"])]
+    runs.append(_saved(way, place, states, state, stays=True))
+    return told(runs) | {"bytes": runs[-1]["bytes"]}
+
+
+def _saved(way: Way, place: str, states: Path, state: State, *, stays: bool) -> dict[str, Any]:
     made_place(way, place)
     if way.before:
         way.before(shapes.read(states, shapes.WEIGHTS), place)
     held = bytes_at(way, place)
-    state = shapes.read(states, way.weights)
     os.sync()  # or the save would wait for what others wrote
-    peak = {} if way.slow else _saved_before(way, f"{place}-before", states, state)
-    found = measured(lambda: way.save(state, place))
-    return found | peak | {"bytes": bytes_at(way, place) - held}
+    found = measured(lambda: way.save(state, place)) | {"bytes": bytes_at(way, place) - held}
+    if not stays:
+        os.sync()  # not between the removal and the next save, which is to find memory that was just given up
+        removed(way, place)
+    return found
 
 
-def _saved_before(way: Way, place: str, states: Path, state: State) -> dict[str, Any]:
-    """The same once more elsewhere, which is gone afterwards; says what memory it took."""
-    made_place(way, place)
-    if way.before:
-        way.before(shapes.read(states, shapes.WEIGHTS), place)
-    found = measured(lambda: way.save(state, place))
-    os.sync()  # the same again; after it, so that the next save finds memory that was just given up
-    removed(way, place)
-    return {"peak_bytes": found["peak_bytes"]}
-
-
-def loading(way: Way, place: str, states: Path, cold: bool) -> dict[str, Any]:
+def loading(way: Way, place: str, states: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Load as often as asked, and compare what came back last with what was saved."""
     local = not place.startswith("shardflow:") or place.startswith("shardflow://file")
     if local:
-        _prepare_cache(_directory(place), cold=cold)
+        _prepare_cache(_directory(place), cold=asked["cold"])
     kept: list[State] = []
-    peak = {}
-    if not way.slow:
-        first = measured(lambda: kept.append(way.load(place)))
-        peak = {"peak_bytes": first["peak_bytes"]}
+    runs = []
+    for _ in range(asked["runs"]):
         kept.clear()
-        if local and cold:
+        if local and asked["cold"]:
             _prepare_cache(_directory(place), cold=True)
-    found = measured(lambda: kept.append(way.load(place)))
+        runs.append(measured(lambda: kept.append(way.load(place))))
     _require_same(kept.pop(), load_file(states / way.weights))
-    return found | peak
+    return told(runs)
+
+
+def told(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the runs took; where there are several, the first is a warm-up that tells the peak of memory."""
+    timed = runs[1:] or runs
+    return {"seconds": [run["seconds"] for run in timed], "peak_bytes": runs[0]["peak_bytes"]}
 
 
 def _directory(place: str) -> Path:

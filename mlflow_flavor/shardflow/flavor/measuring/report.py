@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shardflow.flavor.measuring.course import Results, Row
+from shardflow.flavor.measuring.course import ON_S3, RUNS, RUNS_ON_S3, Results, Row
 from shardflow.flavor.measuring.ways import PEER, WAYS
 
 GIB = 1 << 30
@@ -106,9 +106,10 @@ def _notes(results: Results) -> Iterator[str]:
     libraries = ", ".join(f"{name} {about[name]}" for name in ("python", "torch", "tensorstore") if name in about)
     once = " and ".join(WAYS[name].title for name in results.rows if WAYS[name].slow)
     cold = " and from one that was dropped" if _cold(results) else ""
+    timed = (RUNS_ON_S3 if results.place == ON_S3 else RUNS) - 1
     yield f"{about['cores']} cores, {about['memory_gib']} GiB, {libraries}. Medians of {results.rounds} rounds, in"
-    yield "turns. Each run is a process of its own that did the same once before"
-    yield f"{f' ({once}: one round, after a small state)' if once else ''}, which also says what memory it took. Loads"
+    yield f"turns. Each is a process of its own that does the same {timed + 1} times, of which {timed} count"
+    yield f"{f' ({once}: once, after a small state)' if once else ''}; the first says what memory it took. Loads"
     yield f"are from a warm page cache{cold};"
     yield "saves go to a page cache with room. Stores force what they write to the disk; torch.save does not, unless"
     yield "its line says so. All that is loaded is compared bit by bit. Memory is what there was beyond what was there"
