@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shardflow.codec import Encoded, Factors
 
 CHUNK = 4 << 20
-
+IN_PLACE = (1e-5, 10)  # rate and steps
 
 RAW = "raw"
 
@@ -219,6 +219,7 @@ def cases(directory: Path | None, *, small: bool) -> Iterator[Case]:
     yield alone("fp32 that is bf16", versions.in_kind(narrow[0], DType.F32), {RAW: 0.345})
     yield compared("bf16, 200 steps of AdamW", narrow[2], narrow[0], {"BitX": 0.72})
     yield compared("bf16, 10 steps", narrow[2], narrow[1], {"BitX": 0.56})
+    yield compared("bf16 trained in place, 10 steps", versions.stepped(narrow[2], *IN_PLACE), narrow[2], {RAW: 0.05})
     yield compared("fp32, 10 steps", after, before, {"BitX": 0.85})
     if directory:
         states = [versions.read(directory / f"adam{step}.safetensors") for step in (190, 200)]

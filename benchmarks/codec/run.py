@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import deltas
 import speeds
 import whole
-from deltas import RAW
+from deltas import IN_PLACE, RAW
 
 import versions
 from harness import markdown, options
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 NAME = "codec"
 TURNS = 9
-PLANES, DELTA = (1.0, 2.5), (0.4, 0.6)  # GB/s in and out
+PLANES, DELTA, SPARSE = (1.0, 2.5), (0.4, 0.6), (1.2, 1.7)  # GB/s in and out
 
 
 def main() -> None:
@@ -100,6 +100,9 @@ def add_speeds(report: Report, base: Model, after: list[Model], turns: int) -> N
         for name, old in (("200 steps of AdamW", base), ("10 steps", after[0])):
             speed = speeds.deltas(after[1], old, dtype, turns)
             add_speed(report, f"delta, {dtype.name}, {name}", speed, DELTA)
+    narrow = versions.in_kind(after[1], DType.BF16)
+    speed = speeds.deltas(versions.stepped(narrow, *IN_PLACE), narrow, DType.BF16, turns)
+    add_speed(report, "delta, BF16, trained in place, 10 steps", speed, SPARSE)
 
 
 def add_speed(report: Report, name: str, ours: Speed, goals: tuple[float, float], peer: Speed | None = None) -> None:

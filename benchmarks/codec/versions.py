@@ -78,6 +78,20 @@ def trained(model: Model, rate: float, decay: float = 0.0) -> Model:
     return after
 
 
+def stepped(model: Model, rate: float, steps: int) -> Model:
+    """After steps of about `rate`, each rounded to the dtype of the weights, as where there is no copy in float32."""
+    rng = np.random.default_rng(2)
+    after = {}
+    for name, tensor in model.items():
+        steady, now = rng.standard_normal(tensor.words.shape).astype("<f4"), tensor
+        for _ in range(steps):
+            noise = rng.standard_normal(tensor.words.shape).astype("<f4")
+            values = now.values + np.float32(rate) * np.clip(noise + 0.3 * steady, -1, 1)
+            now = Tensor(DType.F32, values.astype("<f4").view("<u4")).of_kind(tensor.dtype)
+        after[name] = now
+    return after
+
+
 def matrices(model: Model) -> Iterator[tuple[str, Tensor]]:
     """What an adapter is merged into."""
     for name, tensor in model.items():

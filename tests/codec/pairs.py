@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codec.cases import as_bf16, joined, weights
-from shardflow.codec import Chosen, Encoded, Prediction, decode, encode, encode_against, predicted, unchanged
+from shardflow.codec import (
+    Chosen,
+    CodecId,
+    Encoded,
+    Prediction,
+    decode,
+    encode,
+    encode_against,
+    predicted,
+    sparse,
+    unchanged,
+)
+from shardflow.codec.runs import RunWriter
 from shardflow.dtype import DType
 
 if TYPE_CHECKING:
@@ -61,8 +73,21 @@ def forced(data: bytes, prediction: Prediction) -> Encoded:
     """The encoding by this prediction, whether it pays or not."""
     encoded = predicted.encode(memoryview(data), prediction, 4 * len(data) + 4096)
     assert encoded
-    assert encoded.codec is prediction.codec
+    assert encoded.codec in {prediction.codec, CodecId.SPARSE if prediction.codec is CodecId.DELTA else None}
     return encoded
+
+
+def listed(base: bytes, data: bytes, dtype: DType, edge: int) -> bytes:
+    """The stored bytes of the sparse codec, where words that start from exponents below `edge` all have a step."""
+    prediction = unchanged(base, dtype)
+    number = prediction.number
+    count = len(data) // number.width
+    writer = RunWriter(memoryview(bytearray(8 * len(data) + 4096)))
+    writer.put(prediction.header())
+    words = np.frombuffer(data, number.dtype, count)
+    sparse.write(words, prediction.words(0, count), number, edge, writer)
+    writer.put(data[count * number.width :])
+    return bytes(writer.written)
 
 
 def assert_comes_back(data: bytes, dtype: DType, prediction: Prediction, bases: Sequence[bytes]) -> Chosen:

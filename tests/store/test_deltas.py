@@ -209,12 +209,29 @@ def test_the_nearest_of_several_earlier_models_serves(store: Store, tmp_path: Pa
     assert codecs(second)[CodecId.DELTA] > 5
 
 
-def test_chains_are_short_and_begin_anew_when_they_get_long(store: Store, tmp_path: Path) -> None:
+def stepped(before: models.Model, seed: int) -> models.Model:
+    """One number of a hundred goes to the next that its type has."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: (values.view("<i4") + (rng.random(values.shape) < 0.01)).astype("<i4").view("<f4")
+        for name, values in before.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("codec", "step"),
+    [(CodecId.DELTA, lambda before, seed: trained(before, 1e-7, seed)), (CodecId.SPARSE, stepped)],
+    ids=["most numbers change", "few numbers change"],
+)
+def test_chains_are_short_and_begin_anew_when_they_get_long(
+    codec: CodecId, step: Callable[[models.Model, int], models.Model], store: Store, tmp_path: Path
+) -> None:
     current, longest = model(), []
     for version in range(12):
         manifest = put(store, f"v{version}", as_file(current), tmp_path)
+        assert codecs(manifest)[codec] > 5 or not version
         longest.append(max(depths(manifest)))
-        current = trained(current, 1e-7, seed=101 + version)
+        current = step(current, 101 + version)
     assert max(longest) == ROOMY.deltas.depth
     assert longest[:5] == [0, 1, 2, 3, 4]
     assert min(longest[5:]) < 4

@@ -22,6 +22,7 @@ _UNITS = ("B", "KB", "MB", "GB", "TB")
 _IN_WORDS: Mapping[str, str] = {
     SHARED: "the same in both",
     "delta": "delta: by what differs",
+    "sparse": "sparse: by the few numbers that differ",
     "lowrank": "lowrank: as a merged adapter",
     "cast": "cast: from another type, or scaled",
     "planes": "planes: by themselves",

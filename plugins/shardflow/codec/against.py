@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from shardflow.codec.predicted import Prediction
     from shardflow.dtype import DType
 
-_SAMPLE = 16 << 10  # words
-_WORTH_SAMPLING = 32 * _SAMPLE  # what has fewer is encoded in every way there is
+_WORTH_SAMPLING = 32 * predicted.SAMPLE  # what has fewer is encoded in every way there is
+_SMALL_SAMPLE = 2 << 10  # words, which tell when a chunk by itself takes
+_FAR_MORE = 4  # times what it takes by a prediction
 _CLEARLY = 0.9  # of an estimate: what comes out below needs no comparison with what was estimated
 
 
@@ -43,15 +44,17 @@ def encode_against(data: Buffer, dtype: DType, predictions: Sequence[Prediction]
             raise ValueError(f"a prediction of {prediction.size} bytes is not one of {len(view)} bytes of {dtype.name}")
     if len(view) < _WORTH_SAMPLING * number_of(dtype).width:
         return _smallest(view, dtype, predictions)
-    alone = estimate(view, dtype)
-    promising = min(((estimate(view, dtype, each), n) for n, each in enumerate(predictions)), default=(alone, 0))
-    if promising[0] >= alone:
+    looks = [predicted.look(view, each) for each in predictions]
+    best = min(range(len(looks)), key=lambda n: looks[n].size, default=None)
+    alone = _estimate_alone(view, dtype, _SMALL_SAMPLE)
+    if best is None or alone < _FAR_MORE * looks[best].size + len(view) // _FAR_MORE:
+        alone = _estimate_alone(view, dtype, predicted.SAMPLE)
+    if best is None or looks[best].size >= alone:
         return Chosen(chunks.encode(view, dtype), None)
-    prediction = predictions[promising[1]]
-    encoded = predicted.encode(view, prediction, len(view))
+    encoded = predicted.encode(view, predictions[best], len(view), looks[best])
     if encoded and encoded.size < _CLEARLY * alone:
-        return Chosen(encoded, prediction)
-    return _smallest(view, dtype, [prediction])
+        return Chosen(encoded, predictions[best])
+    return _smallest(view, dtype, [predictions[best]])
 
 
 def estimate(data: Buffer, dtype: DType, prediction: Prediction | None = None) -> int:
@@ -62,9 +65,14 @@ def estimate(data: Buffer, dtype: DType, prediction: Prediction | None = None) -
         encoded = predicted.encode(view, prediction, len(view)) if prediction else chunks.encode(view, dtype)
         return encoded.size if encoded else len(view)
     if prediction:
-        return predicted.sampled_size(view, prediction, _SAMPLE)
+        return predicted.look(view, prediction).size
+    return _estimate_alone(view, dtype, predicted.SAMPLE)
+
+
+def _estimate_alone(view: memoryview, dtype: DType, sample: int) -> int:
+    number = number_of(dtype)
     words = np.frombuffer(view, number.dtype, len(view) // number.width)
-    picked = streams.sample(words, _SAMPLE)
+    picked = streams.sample(words, sample)
     return chunks.encode(picked.data, dtype).size * words.size // picked.size
 
 

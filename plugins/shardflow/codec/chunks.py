@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SMALLEST = 64  # with tables and headers, fewer bytes never get smaller
 _NEED_BASES: dict[int, Callable[[memoryview, memoryview, list[memoryview]], None]] = {
     CodecId.DELTA: delta.decode,
+    CodecId.SPARSE: delta.decode_sparse,
     CodecId.CAST: casts.decode,
     CodecId.LOWRANK: merges.decode,
 }

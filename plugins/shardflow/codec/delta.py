@@ -1,4 +1,4 @@
-"""The delta codec: a chunk predicted to be what its base is, the chunk at the same place of an earlier version."""
+"""The delta and sparse codecs: a chunk predicted to be what its base is, the chunk that was there a version earlier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shardflow.codec import predicted
+from shardflow.codec import predicted, sparse
 from shardflow.codec.encoded import CodecId, flat
 from shardflow.codec.numbers import EVERY_NUMBER, Number, number_of
 from shardflow.codec.runs import RunReader
@@ -52,10 +52,21 @@ def unchanged(base: Buffer, dtype: DType) -> predicted.Prediction:
 
 def decode(stored: memoryview, out: memoryview, bases: Sequence[memoryview]) -> None:
     """Fill `out` from its one base and how it differs from it."""
+    reader, prediction = _begun(stored, out, bases)
+    predicted.decode(reader, prediction, out)
+
+
+def decode_sparse(stored: memoryview, out: memoryview, bases: Sequence[memoryview]) -> None:
+    """The same where few words changed, of which some are listed."""
+    reader, prediction = _begun(stored, out, bases)
+    predicted.decode(reader, prediction, out, sparse.read)
+
+
+def _begun(stored: memoryview, out: memoryview, bases: Sequence[memoryview]) -> tuple[RunReader, _Unchanged]:
     if len(bases) != 1 or len(bases[0]) != len(out):
         raise CorruptData(f"a delta of {len(out)} bytes needs one base as long, not {[len(base) for base in bases]}")
     reader = RunReader(stored)
     number = Number(*_HEADER.unpack(reader.take(_HEADER.size)))
     if number not in EVERY_NUMBER:
         raise CorruptData(f"words of {number.width} bytes with {number.mantissa} bits of mantissa are not known here")
-    predicted.decode(reader, _Unchanged(bases[0], number), out)
+    return reader, _Unchanged(bases[0], number)

@@ -20,6 +20,7 @@ class CodecId(IntEnum):
     ZSTD = 1
     PLANES = 2
     DELTA = 16
+    SPARSE = 17
     CAST = 18
     LOWRANK = 19
 

@@ -6,11 +6,11 @@ residual, and the bytes behind the last whole word as they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from shardflow.codec import residual
+from shardflow.codec import edges, residual, sparse
 from shardflow.codec.buffers import scratch
 from shardflow.codec.encoded import CodecId, Encoded
 from shardflow.codec.runs import OutOfRoom, RunReader, RunWriter
@@ -18,10 +18,18 @@ from shardflow.errors import CorruptData
 from shardflow.loans import BufferPool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shardflow.codec.kernels.contract import Words
     from shardflow.codec.numbers import Number
 
+    Read = Callable[[RunReader, Words, Number, Words], None]
+
+SAMPLE = 16 << 10  # words, in a few slices of twice as many or more
+
 _SLICES = 32
+_WORTH_LISTING = 4 * SAMPLE  # words: of fewer, all that are in changed blocks have steps
+_SURPRISE, _SURPRISING_BYTES = 1.5, 1 << 10  # beyond what a sample promised, which shows that it was not typical
 
 _pool = BufferPool()
 
@@ -47,44 +55,80 @@ class Prediction(Protocol):
         """Some of the predicted words; they may lie in this thread's work space."""
 
 
-def encode(data: memoryview, prediction: Prediction, limit: int) -> Encoded | None:
+class Outlook(NamedTuple):
+    """What a sample says: about the bytes of the encoding, and from where on words are listed, if they are."""
+
+    size: int
+    edge: edges.Edge | None
+
+
+def look(data: memoryview, prediction: Prediction) -> Outlook:
+    """About the size of the encoding, and how to go about it, from a sample."""
+    number = prediction.number
+    words = np.frombuffer(data, number.dtype, len(data) // number.width)
+    picked, expected = _picked(words, prediction)
+    edge = edges.find(picked, expected, number) if _may_be_listed(words, prediction) else None
+    if edge:
+        return Outlook(int(edge.bits * words.size / 8), edge)
+    writer = RunWriter(scratch("stored", 2 * picked.nbytes).data)
+    residual.write(picked, expected, number, writer)
+    return Outlook(len(writer.written) * words.size // picked.size, None)
+
+
+def encode(data: memoryview, prediction: Prediction, limit: int, outlook: Outlook | None = None) -> Encoded | None:
     """The encoding of `data`, or None if it takes more than `limit` bytes."""
+    number = prediction.number
+    words = np.frombuffer(data, number.dtype, len(data) // number.width)
+    edge = outlook.edge if outlook else None
+    if not outlook and _may_be_listed(words, prediction):
+        edge = edges.find(*_picked(words, prediction), number)
+    if edge:
+        encoded = _encoded(data, prediction, limit, edge)
+        if encoded and encoded.size <= _SURPRISE * edge.bits * words.size / 8 + _SURPRISING_BYTES:
+            return encoded
+        limit = encoded.size if encoded else limit
+        return _encoded(data, prediction, limit, None) or encoded
+    return _encoded(data, prediction, limit, None)
+
+
+def _encoded(data: memoryview, prediction: Prediction, limit: int, edge: edges.Edge | None) -> Encoded | None:
     number = prediction.number
     count = len(data) // number.width
     words = np.frombuffer(data, number.dtype, count)
     writer = RunWriter(scratch("stored", max(limit, 0)).data)
     try:
         writer.put(prediction.header())
-        residual.write(words, prediction.words(0, count), number, writer)
+        if edge is None:
+            residual.write(words, prediction.words(0, count), number, writer)
+        else:
+            sparse.write(words, prediction.words(0, count), number, edge.exponent, writer)
         writer.put(data[count * number.width :])
     except OutOfRoom:
         return None
     stored = _pool.lend(len(writer.written))
     stored[:] = writer.written
-    return Encoded(prediction.codec, (stored,), len(stored))
+    return Encoded(prediction.codec if edge is None else CodecId.SPARSE, (stored,), len(stored))
 
 
-def decode(reader: RunReader, prediction: Prediction, out: memoryview) -> None:
+def decode(reader: RunReader, prediction: Prediction, out: memoryview, read: Read = residual.read) -> None:
     """Fill `out` from what follows the header."""
     number = prediction.number
     count = len(out) // number.width
     whole = count * number.width
-    residual.read(reader, prediction.words(0, count), number, np.frombuffer(out[:whole], number.dtype))
+    read(reader, prediction.words(0, count), number, np.frombuffer(out[:whole], number.dtype))
     tail = reader.rest()
     if len(tail) != len(out) - whole:
         raise CorruptData(f"{len(tail)} bytes lie behind the last word where {len(out) - whole} belong")
     out[whole:] = tail
 
 
-def sampled_size(data: memoryview, prediction: Prediction, sample: int) -> int:
-    """About the size of the encoding, from that of `sample` words in a few slices of more than twice as many."""
-    number = prediction.number
-    count = len(data) // number.width
-    words = np.frombuffer(data, number.dtype, count)
-    length = sample // _SLICES
-    firsts = range(0, count - length + 1, (count - length) // (_SLICES - 1))
+def _may_be_listed(words: Words, prediction: Prediction) -> bool:
+    return prediction.codec is CodecId.DELTA and words.size >= _WORTH_LISTING
+
+
+def _picked(words: Words, prediction: Prediction) -> tuple[Words, Words]:
+    """Words in a few slices, evenly spread from the first to the last, and what is expected of them."""
+    length = SAMPLE // _SLICES
+    firsts = range(0, words.size - length + 1, (words.size - length) // (_SLICES - 1))
     picked = np.concatenate([words[first : first + length] for first in firsts])
-    expected = np.concatenate([prediction.words(first, length).copy() for first in firsts])
-    writer = RunWriter(scratch("stored", 2 * picked.nbytes).data)
-    residual.write(picked, expected, number, writer)
-    return len(writer.written) * count // picked.size
+    return picked, np.concatenate([prediction.words(first, length).copy() for first in firsts])

@@ -12,31 +12,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from shardflow.codec import classes, stages
 from shardflow.codec.buffers import scratch
+from shardflow.codec.dealing import low_zeros, read_steps, space, write_steps
 from shardflow.codec.kernels import step_kernels_for
 from shardflow.codec.packing import packed_size
 from shardflow.errors import CorruptData
 
 if TYPE_CHECKING:
     from shardflow.codec.kernels.contract import Words
-    from shardflow.codec.kernels.steps import Grouping, StepKernels
     from shardflow.codec.numbers import Number
     from shardflow.codec.runs import RunReader, RunWriter
 
 BLOCK = 32  # words
 _NEARLY_ALL = 7 / 8  # blocks changed, above which leaving out the others is not worth the copy
-_LOOK_FIRST = 1024  # words
 
 _Flags = npt.NDArray[np.bool_]
 
 
 def write(words: Words, starts: Words, number: Number, writer: RunWriter) -> None:
     """`words`, for a reader who has `starts`, as many."""
-    number = replace(number, low=_low_zeros(words, starts, number))
+    number = replace(number, low=low_zeros(words, starts, number))
     writer.put(bytes([number.low]))
     kernels = step_kernels_for(words.nbytes)
-    steps = _space("steps", words.size, number)
+    steps = space("steps", words.size, number)
     kernels.steps(words, starts, number, steps)
     changed = kernels.changed_blocks(steps, BLOCK)
     if np.count_nonzero(changed) > _NEARLY_ALL * changed.size:
@@ -45,32 +43,7 @@ def write(words: Words, starts: Words, number: Number, writer: RunWriter) -> Non
         writer.run(0, np.packbits(changed, bitorder="little"))
     if not changed.all():
         steps, starts = _of_blocks(steps, changed, "some"), _of_blocks(starts, changed, "starts")
-    _write_steps(steps, starts, number, kernels, writer)
-
-
-def _low_zeros(words: Words, starts: Words, number: Number) -> int:
-    """How many low bits are zero in all words: in float32 that was bfloat16, 16; in float32 that was float16, 13."""
-    for sample in (_LOOK_FIRST, words.size):
-        seen = int(np.bitwise_or.reduce(words[:sample]) | np.bitwise_or.reduce(starts[:sample]))
-        zeros = (seen & -seen).bit_length() - 1 if seen else number.most_low
-        if not zeros:
-            break
-    return min(zeros, number.most_low)
-
-
-def _write_steps(steps: Words, starts: Words, number: Number, kernels: StepKernels, writer: RunWriter) -> None:
-    chosen = classes.choose(starts, steps, number)
-    begins = [each.start for each in chosen]
-    classes.write_starts(begins, writer)
-    grouping = kernels.grouped(starts, number, classes.table_of(begins, number), len(begins))
-    by_class = _space("by class", steps.size, number)
-    kernels.by_class(steps, grouping, by_class)
-    for values, each in zip(_parted(by_class, grouping), chosen, strict=True):
-        stages.write_values(values, stages.plan(each.tail, number.width), kernels, writer)
-
-
-def _parted(by_class: Words, grouping: Grouping) -> list[Words]:
-    return np.split(by_class, np.cumsum(grouping.counts)[:-1])
+    write_steps(steps, starts, number, kernels, writer)
 
 
 def _of_blocks(words: Words, chosen: _Flags, slot: str) -> Words:
@@ -89,19 +62,14 @@ def read(reader: RunReader, starts: Words, number: Number, out: Words) -> None:
     if number.low > number.most_low:
         raise CorruptData(f"words of {number.width} bytes cannot have {number.low} low bits that do not count")
     kernels = step_kernels_for(out.nbytes)
-    changed = _read_changed(reader, out.size // BLOCK)
+    changed = read_changed(reader, out.size // BLOCK)
     some = starts if changed.all() else _of_blocks(starts, changed, "starts")
-    begins = classes.read_starts(reader, number)
-    grouping = kernels.grouped(some, number, classes.table_of(begins, number), len(begins))
-    by_class = _space("by class", some.size, number)
-    for values in _parted(by_class, grouping):
-        stages.read_values(reader, kernels, values)
-    steps = _space("some", some.size, number)
-    kernels.in_place(by_class, grouping, steps)
+    steps = read_steps(reader, some, number, kernels)
     kernels.walked(_among_others(steps, changed, out.size), starts, number, out)
 
 
-def _read_changed(reader: RunReader, count: int) -> _Flags:
+def read_changed(reader: RunReader, count: int) -> _Flags:
+    """Which of `count` blocks changed."""
     if not count:
         return np.zeros(0, np.bool_)
     _, bits = reader.run([packed_size(count, 1)], "changed")
@@ -120,8 +88,3 @@ def _among_others(steps: Words, changed: _Flags, count: int) -> Words:
     blocks[changed] = steps[:kept].reshape(-1, BLOCK)
     out[behind:] = steps[kept:]
     return out
-
-
-def _space(slot: str, count: int, number: Number) -> Words:
-    space: Words = scratch(slot, count * number.width).view(number.dtype)
-    return space

@@ -29,6 +29,7 @@ _LENGTH = struct.Struct("<I")
 _DEPTH = 4  # of sparse runs whose own parts are sparse
 
 _SAMPLE = 4 << 10
+_WORTH_SAMPLING = 8 * _SAMPLE  # bytes; fewer are compressed in the time that a sample takes
 _REPETITIVE = 4  # what shrank by this factor may repeat itself
 
 
@@ -82,7 +83,7 @@ def _size(parts: list[Buffer]) -> int:
 
 def _frame(data: Bytes) -> bytes | None:
     """The smaller of two ways, unless it is not smaller than the data, or a sample says that it will not be."""
-    if data.size > _SAMPLE:
+    if data.size > _WORTH_SAMPLING:
         picked = streams.sample(data, _SAMPLE)
         if not streams.worth(len(frames.by_huffman(picked.data)), picked.size):
             return None

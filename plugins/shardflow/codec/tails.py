@@ -25,6 +25,11 @@ def kinds_of(values: Words) -> npt.NDArray[np.int64]:
     return np.where(values < _EXACT, values.astype(np.int64), np.minimum(_EXACT + bits - _EXACT_BITS - 1, KINDS - 1))
 
 
+def extra_bits() -> npt.NDArray[np.int64]:
+    """By kind, how many bits tell a value from the others of its kind."""
+    return np.maximum(np.arange(KINDS) - _EXACT + _EXACT_BITS, 0) * (np.arange(KINDS) >= _EXACT)
+
+
 class Tail:
     """Answers how many values are at least so large, from how many there are of each kind."""
 

@@ -191,7 +191,8 @@ class Predictor:
         alone = estimate(view, new.dtype) / len(view)
         start = new.offset + first * new.dtype.width
         sample = Match(whole.index, new, old, start, start + len(data), 0, len(before))
-        plain = estimate(view, new.dtype, _cast(sample, view, pieces, 0, fit=whole.is_cast)) / len(view)
+        as_before = None if whole.is_cast else unchanged(before, new.dtype)
+        plain = estimate(view, new.dtype, as_before or _cast(sample, view, pieces, 0, fit=True)) / len(view)
         if whole.is_cast or plain <= NEARLY_THE_SAME:
             return Way(plain, alone, word=first)
         share, scaled = plain, False

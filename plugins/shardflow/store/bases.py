@@ -19,7 +19,7 @@ from shardflow.transport import Transport
 Held = Callable[[int, int], memoryview | None]
 """Some bytes of a stored file that the caller still has in memory, by offset and length; None where it has not."""
 
-_SAME_SIZE = frozenset({CodecId.DELTA, CodecId.LOWRANK})  # codecs whose first base is as long as the chunk
+_SAME_SIZE = frozenset({CodecId.DELTA, CodecId.SPARSE, CodecId.LOWRANK})  # their first base may be as long as the chunk
 
 
 @dataclass(frozen=True, slots=True)

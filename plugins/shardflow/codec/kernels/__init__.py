@@ -1,4 +1,4 @@
-"""The inner loops, words to byte planes and words to steps and back: compiled by numba, and the same in plain numpy.
+"""The inner loops, over words, steps and flags: compiled by numba, and the same in plain numpy.
 
 SHARDFLOW_KERNELS=numpy or =numba settles which of them serve, for tests and odd platforms.
 """
@@ -9,11 +9,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from shardflow.codec.kernels.arrays import ArrayKernels
+from shardflow.codec.kernels.flag_arrays import ArrayFlagKernels
 from shardflow.codec.kernels.step_arrays import ArrayStepKernels
 from shardflow.loops import Loops
 
 if TYPE_CHECKING:
     from shardflow.codec.kernels.contract import Kernels
+    from shardflow.codec.kernels.flags import FlagKernels
     from shardflow.codec.kernels.steps import StepKernels
 
 _WORTH_COMPILED = 256 << 10
@@ -27,6 +29,11 @@ def kernels_for(size: int) -> Kernels:
 def step_kernels_for(size: int) -> StepKernels:
     """The loops behind deltas to use on `size` bytes."""
     return _steps.serving(size)
+
+
+def flag_kernels_for(size: int) -> FlagKernels:
+    """The loops over flags to use on `size` bytes."""
+    return _flags.serving(size)
 
 
 def best_kernels() -> Kernels:
@@ -48,6 +55,13 @@ def _fused_steps() -> StepKernels:
     return FusedStepKernels.ready()
 
 
+def _fused_flags() -> FlagKernels:
+    _require_little_endian()
+    from shardflow.codec.kernels.flag_loops import FusedFlagKernels  # noqa: PLC0415
+
+    return FusedFlagKernels.ready()
+
+
 def _require_little_endian() -> None:
     if sys.byteorder != "little":
         raise ImportError("the loops work in the machine's own byte order, and what is stored is little-endian")
@@ -55,3 +69,4 @@ def _require_little_endian() -> None:
 
 _planes: Loops[Kernels] = Loops(ArrayKernels(), _fused, worth=_WORTH_COMPILED)
 _steps: Loops[StepKernels] = Loops(ArrayStepKernels(), _fused_steps, worth=_WORTH_COMPILED)
+_flags: Loops[FlagKernels] = Loops(ArrayFlagKernels(), _fused_flags, worth=_WORTH_COMPILED)

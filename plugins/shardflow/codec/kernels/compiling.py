@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numba
+import numba.extending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 types: Any = numba.types  # typed in parts only
+_intrinsic: Any = numba.extending.intrinsic
 WORDS: dict[int, Any] = {1: types.uint8, 2: types.uint16, 4: types.uint32, 8: types.uint64}
 
 
@@ -30,3 +32,21 @@ def read(element: Any) -> Any:
 def written(element: Any) -> Any:
     """The type of an array that is written, at any address."""
     return types.Array(element, 1, "C", aligned=False)
+
+
+def _to_one_instruction(emit: Callable[[Any, Any, Any], Any]) -> Any:
+    """A function of a number of 64 bits, for use in loops, which the compiler turns into what `emit` says."""
+
+    def typed(_: Any, __: Any) -> Any:
+        return types.uint64(types.uint64), lambda context, builder, _, given: emit(context, builder, given[0])
+
+    return _intrinsic(typed)
+
+
+counted_ones = _to_one_instruction(lambda _, builder, number: builder.ctpop(number))
+"""How many bits are set."""
+
+trailing_zeros = _to_one_instruction(
+    lambda context, builder, number: builder.cttz(number, context.get_constant(types.boolean, False))
+)
+"""How many bits lie below the lowest that is set; 64 where none is."""

@@ -81,7 +81,7 @@ class FusedStepKernels(StepKernels):
 
     def _move(self, name: str, values: Words, grouping: Grouping, out: Words) -> None:
         words, number, table, counts = grouping
-        places = np.cumsum(counts) - counts
+        places = (np.cumsum(counts) - counts).astype(np.uint64)
         self._loop(name, number.width)(values, words, number.mantissa, number.exponents, table, places, out)
 
     def clip(self, values: Words, most: int, out: Bytes, rest: Words) -> int:
@@ -135,7 +135,7 @@ def _by_class(values: Any, words: Any, mantissa: Any, exponents: Any, table: Any
         group = table[(words[i] >> mantissa) & exponents]
         place = places[group]
         out[place] = values[i]
-        places[group] = place + 1
+        places[group] = place + types.uint64(1)
 
 
 def _in_place(values: Any, words: Any, mantissa: Any, exponents: Any, table: Any, places: Any, out: Any) -> None:
@@ -143,7 +143,7 @@ def _in_place(values: Any, words: Any, mantissa: Any, exponents: Any, table: Any
         group = table[(words[i] >> mantissa) & exponents]
         place = places[group]
         out[i] = values[place]
-        places[group] = place + 1
+        places[group] = place + types.uint64(1)
 
 
 def _clip(values: Any, most: Any, out: Any, rest: Any) -> int:
@@ -178,7 +178,7 @@ def _counting(word: Any) -> Any:
 
 
 def _moving(word: Any) -> Any:
-    places = types.Array(types.int64, 1, "C")
+    places = types.Array(types.uint64, 1, "C")  # without a sign there is nothing to check before each use
     return types.void(read(word), read(word), word, word, read(types.uint8), places, written(word))
 
 
