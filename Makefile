@@ -35,13 +35,18 @@ demo: $(TEST) ## an MLflow server on a store and two versions of a model; a DVC 
 tour: $(RUN) ## the commands of a store: two versions, a put killed halfway, damage that is found and mended
 	@$(BIN)/python examples/store_tour.py
 
+# tests/conftest.py puts the files that take long first: the order that xdist would make puts them last.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Hundreds of processes start in a run: none of them shall compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: test
 test: $(TEST) ## all tests; servers that are not installed are listed at the end
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations=15
+	@$(PYTEST) --durations=15
 
 .PHONY: quick
 quick: $(TEST) ## the tests that need neither time nor installed servers
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not service"
+	@$(PYTEST) -m "not slow and not service"
 
 .PHONY: oldest
 oldest: ## DVC's own test classes on the oldest DVC that the remote supports, in .venv-dvc-oldest

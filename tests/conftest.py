@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -13,6 +15,7 @@ from services import mlflow_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytest_plugins = ["services.fixtures"]
 
@@ -29,6 +32,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("shardflow")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first and small files last: no worker is left alone with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nobodys_clouds() -> Iterator[None]:
     """No credentials, profiles or endpoints but those a test sets; also for the commands it starts."""
@@ -38,6 +48,14 @@ def nobodys_clouds() -> Iterator[None]:
         environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
         environment.setenv("AWS_CONFIG_FILE", os.devnull)
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_power() -> Iterator[None]:
+    """Stores are not forced to the disk, nor are those of the commands that tests start: the transport's tests are."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SHARDFLOW_FSYNC", "0")
         yield
 
 
@@ -62,10 +80,18 @@ def own_mlflow() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Directories for the tests of this run; pytest would look through all that there are for each."""
+    place = tmp_path_factory.mktemp("homes")
+    return (place / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Journal and cache of one test never meet those of another, or of the person running it."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     monkeypatch.setenv("SHARDFLOW_STATE", str(home / "state"))
     monkeypatch.setenv("SHARDFLOW_CACHE", str(home / "cache"))
     monkeypatch.delenv("SHARDFLOW_STORE", raising=False)

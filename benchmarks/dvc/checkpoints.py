@@ -30,7 +30,6 @@ from shardflow.dvc import Checkpoints, load_checkpoint
 
 NAME = "dvc_checkpoints"
 RATE = 1e-4
-WHOLE = 2  # checkpoints that stock DVC is really given: it keeps each as it is
 STORED_SHARE, ADDED_SHARE = 0.45, 0.03
 
 
@@ -41,6 +40,7 @@ class Plan:
     model_bytes: int
     tokens: int
     count: int
+    whole: int  # checkpoints that stock DVC is really given: it keeps each as it is
     between: int
     pairs: int
     seconds: float
@@ -61,13 +61,16 @@ def main() -> None:
         (arguments.mib or (1 if small else 200)) * MIB,
         32 if small else 128,
         arguments.count or (3 if small else 20),
+        1 if small else 2,
         arguments.between,
         arguments.pairs or (1 if small else 5),
         arguments.seconds or (0.2 if small else 20),
     )
     settings = {"MiB": plan.model_bytes // MIB, "count": plan.count, "between": plan.between, "rate": RATE}
     report = Report(NAME, "Checkpoints of a training", settings, judged=not small)
-    with workspace(plan.model_bytes * 3 * (plan.count + 2 * WHOLE) * 2 // 3 + GIB // 4, arguments.directory) as space:
+    with workspace(
+        plan.model_bytes * 3 * (plan.count + 2 * plan.whole) * 2 // 3 + GIB // 4, arguments.directory
+    ) as space:
         for dtype in arguments.dtypes:
             if "stored" in arguments.parts:
                 report.add(stored(plan, getattr(torch, dtype), space.path("stored")))
@@ -89,7 +92,7 @@ def stored(plan: Plan, dtype: torch.dtype, root: Path) -> Figure:
         for number in range(plan.count):
             steps(training, plan.between)
             checkpoints.save(number, training.state())
-            if number < WHOLE:
+            if number < plan.whole:
                 torch.save(training.state(), desk.root / "checkpoint.pt")
                 desk.dvc("add", "checkpoint.pt")
                 desk.dvc("push", "-r", remote)

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.places import stored_bytes
+from harness.places import settle, stored_bytes
 
 if TYPE_CHECKING:
     from harness.servers import ObjectServer
@@ -43,7 +43,7 @@ class Desk:
 
     def dvc(self, *arguments: str) -> float:
         """Seconds that a command takes, start-up included; a failure ends the benchmark."""
-        os.sync()
+        settle()
         began = time.perf_counter()
         done = subprocess.run([*DVC, *arguments], cwd=self.root, env=self.env, capture_output=True, check=False)
         seconds = time.perf_counter() - began

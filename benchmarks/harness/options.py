@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results"
+SMALL = "--small"
 
 
 def parser(name: str, about: str) -> argparse.ArgumentParser:
     """A parser with what every benchmark understands."""
     made = argparse.ArgumentParser(description=about.splitlines()[0])
-    made.add_argument("--small", action="store_true", help="tiny sizes: shows that it works, measures nothing")
+    made.add_argument(SMALL, action="store_true", help="tiny sizes: shows that it works, measures nothing")
     made.add_argument(
         "--json", type=Path, default=RESULTS / f"{name}.json", help="write the figures here (default: %(default)s)"
     )
@@ -19,6 +21,11 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
         "--directory", type=Path, help="where to put data (default: the system's place for temporary files)"
     )
     return made
+
+
+def is_measured() -> bool:
+    """Whether this process was started to measure, and not only to show that it works."""
+    return SMALL not in sys.argv
 
 
 def add_server(made: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import shardflow
+from harness import options
 from harness.figures import size
 from shardflow.store.config import Settings
 
@@ -69,8 +70,12 @@ def workspace(needed: int, parent: Path | None = None) -> Iterator[Workspace]:
 
 
 def settle() -> None:
-    """Let what the last run wrote reach the disk, or the next one would have to wait for it."""
-    os.sync()
+    """Let what the last run wrote reach the disk, or the next one would have to wait for it.
+
+    That waits for all that anybody wrote on this machine, so a run that measures nothing leaves it out.
+    """
+    if options.is_measured():
+        os.sync()
 
 
 @dataclass(slots=True)

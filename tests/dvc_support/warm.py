@@ -87,6 +87,7 @@ def become(command: Command) -> None:
         for path, stream in ((command.out, sys.stdout), (command.err, sys.stderr)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), stream.fileno())
         if command.largest_file is not None:
+            sys.dont_write_bytecode = True  # half a file would stay of it, and be read by all others
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (command.largest_file, resource.RLIM_INFINITY))
         from dvc.cli import main

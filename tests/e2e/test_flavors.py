@@ -37,7 +37,9 @@ def test_a_model_of_sklearn_is_logged_unchanged_registered_and_loaded(live: Live
 
     model = LinearRegression().fit(INPUTS, INPUTS.sum(axis=1))
     with mlflow.start_run():
-        info = mlflow.sklearn.log_model(model, name="line", registered_model_name="line")
+        info = mlflow.sklearn.log_model(
+            model, name="line", registered_model_name="line", pip_requirements=["scikit-learn"]
+        )
     for uri in (info.model_uri, f"models:/line/{info.registered_model_version}"):
         assert np.allclose(mlflow.pyfunc.load_model(uri).predict(INPUTS), INPUTS.sum(axis=1))
 

@@ -33,6 +33,12 @@ BY_NAME = {one.name: one for one in BYPASSES}
 TAGS_OF_A_LINE = '(//button[contains(@data-component-id, "keyvaluetagseditorcell")])[{}]'
 
 
+@pytest.fixture
+def browser(shared_browser: Browser) -> Browser:
+    """Every test loads its pages anew, so that one browser does for all."""
+    return shared_browser
+
+
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server with two models.

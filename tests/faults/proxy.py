@@ -92,6 +92,7 @@ class FaultProxy:
         # Accepting and noting down in one step leaves no moment in which a client is connected and unknown.
         client, _ = listener.accept()
         client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so only for sockets it made
         serving = asyncio.create_task(self._serve(client))
         serving.add_done_callback(self._forget)
         self._open[serving] = client

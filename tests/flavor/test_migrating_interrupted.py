@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 
 from faults.crashing import Crash, Fate, mortal
 from flavor.outside import checkpoints, fetched, tree
+from services.warmed import finish, program
 from shardflow import flavor
 from shardflow.flavor import migrating, owners
 from shardflow.flavor.moving import copying
@@ -81,15 +79,15 @@ def test_a_killed_migration_goes_on_where_it_was(tmp_path: Path) -> None:
         (tmp_path / "in" / f"step-{step}").mkdir(parents=True)
         for number in range(4):
             (tmp_path / "in" / f"step-{step}" / f"part-{number}").write_bytes(os.urandom(1 << 20))
-    first = subprocess.Popen([sys.executable, "-c", MIGRATE, str(store.url), str(tmp_path / "in")])
-    while first.poll() is None and "step-1" not in {entry.path for entry in store.ls()}:
+    first = program(MIGRATE, str(store.url), str(tmp_path / "in"))
+    while first.is_alive() and "step-1" not in {entry.path for entry in store.ls()}:
         time.sleep(0.005)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.kill()
+    first.join()
     packs = {info.key: info.modified for info in store.transport.list("packs/")}
     assert "step-2" not in {entry.path for entry in store.ls()}
     finished = {entry.path: entry.created for entry in store.ls("step-0", details=True)}
-    subprocess.run([sys.executable, "-c", MIGRATE, str(store.url), str(tmp_path / "in")], check=True, timeout=120)
+    finish(program(MIGRATE, str(store.url), str(tmp_path / "in")))
     now = {info.key: info.modified for info in store.transport.list("packs/")}
     assert {key: now[key] for key in packs} == packs
     assert sum(info.size for info in store.transport.list("packs/")) < 12.1 * (1 << 20)

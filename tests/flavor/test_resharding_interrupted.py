@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +13,7 @@ import torch
 from faults.crashing import Crash, Fate, mortal
 from flavor.divided import equal, names, put_folder, weights
 from flavor.models import NET, net
+from services.warmed import finish, program
 from shardflow import flavor
 from shardflow.flavor import owners, resharding
 from shardflow.flavor.folders import StoreFolder
@@ -160,15 +157,15 @@ def test_a_killed_run_is_finished_by_running_it_again(tmp_path: Path) -> None:
     torch.manual_seed(1)
     tensors = {f"layers.{n}.weight": torch.randint(0, 256, (1024, 1024), dtype=torch.uint8) for n in range(32)}
     url = put_folder(store, tmp_path / "folder", tensors)
-    first = subprocess.Popen([sys.executable, "-c", RESHARD, url], env=dict(os.environ))
-    while first.poll() is None and len(names(store, "llama")) < 5:
+    first = program(RESHARD, url)
+    while first.is_alive() and len(names(store, "llama")) < 5:
         time.sleep(0.002)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.kill()
+    first.join()
     assert resharding.CLAIM_FILE in names(store, "llama")
     assert equal(url, tensors)
     size = sum(info.size for info in store.transport.list("packs/"))
-    subprocess.run([sys.executable, "-c", RESHARD, url], check=True, timeout=120)
+    finish(program(RESHARD, url))
     assert names(store, "llama") == {f"model-{n:05}-of-00016.safetensors" for n in range(1, 17)} | {
         "config.json",
         INDEX_FILE,

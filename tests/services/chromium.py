@@ -86,6 +86,13 @@ class Browser:
             self.downloads / name for name in names if not name.startswith(".") and not name.endswith(".crdownload")
         }
 
+    def forget(self) -> None:
+        """Leave the page, and forget what pages have kept."""
+        self.open("about:blank")
+        self.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})  # type: ignore[attr-defined]
+        everything = {"origin": "*", "storageTypes": "all"}
+        self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", everything)  # type: ignore[attr-defined]
+
     def screenshot(self, name: str) -> Path:
         """The page as it looks now, in a file that stays when the tests have ended."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@
     ceph, azure              from Debian and npm; `make services` installs them
     postgres, mariadb        the same, databases
     browser                  Chromium, a new one for every test; installed as they are
+    shared_browser           the same one for all tests of a module, with nothing in it of the test before
     token                    a key in hardware that SoftHSM plays; installed as they are
     small_disk               a disk that gets full; needs user namespaces, which some machines forbid
     object_store             each of the four in turn
@@ -30,9 +31,8 @@ from services import azurite, ceph_rgw, chromium, moto_s3, small_disk, softhsm
 from services import mariadb as mariadb_server
 from services import postgres as postgresql
 from services.chromium import Browser
-from services.mariadb import MariaDb
+from services.database import Database
 from services.mlflow_server import MlflowServer
-from services.postgres import Postgres
 from services.process import tail
 from services.service import ServerFailed, Service
 from services.small_disk import SmallDisk
@@ -41,6 +41,9 @@ from services.softhsm import Token
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from types import ModuleType
+
+    from services.mariadb import MariaDb
+    from services.postgres import Postgres
 
 INSTALLED_APART: dict[str, ModuleType] = {
     "ceph": ceph_rgw,
@@ -56,7 +59,11 @@ INSTALLED_APART: dict[str, ModuleType] = {
 NOT_TO_BE_INSTALLED = {"small_disk"}
 """What a kernel allows or not."""
 
-BY_FIXTURE = {name: name for name in INSTALLED_APART} | {"browser": "chromium", "token": "softhsm"}
+BY_FIXTURE = {name: name for name in INSTALLED_APART} | {
+    "browser": "chromium",
+    "shared_browser": "chromium",
+    "token": "softhsm",
+}
 
 DID_NOT_RUN = pytest.StashKey[dict[str, str]]()
 
@@ -119,6 +126,19 @@ def mariadb(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium without a window and with an empty profile."""
     yield from _while_it_runs(request.config, "chromium", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def chromium_of_module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The one that `shared_browser` is."""
+    yield from _while_it_runs(request.config, "chromium", tmp_path_factory)
+
+
+@pytest.fixture
+def shared_browser(chromium_of_module: Browser) -> Browser:
+    """One Chromium for all tests of a module: it forgets what each did, and need not start for each."""
+    chromium_of_module.forget()
+    return chromium_of_module
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +204,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.when == "call" and report.failed:
         for service in getattr(item, "funcargs", {}).values():
-            if isinstance(service, (Service, MlflowServer, Postgres, MariaDb)):
+            if isinstance(service, (Service, MlflowServer, Database)):
                 report.sections.append((f"end of {service.log}", tail(service.log)))
             elif isinstance(service, Browser):
                 report.sections.append(("the page", f"{service.driver.current_url}: {service.screenshot('failed')}"))

@@ -62,6 +62,14 @@ def test_every_browser_is_a_new_one(browser: Browser, site: str, visit: str) -> 
     assert browser.driver.title == "new"
 
 
+@pytest.mark.parametrize("visit", ["first", "second"])
+def test_a_shared_browser_has_forgotten_what_it_saw(shared_browser: Browser, site: str, visit: str) -> None:
+    shared_browser.open(site)
+    assert shared_browser.driver.title == "new"
+    shared_browser.open(site)
+    assert shared_browser.driver.title == "seen"
+
+
 def test_a_cluster_keeps_what_it_is_given(postgres: Postgres) -> None:
     import psycopg
 

@@ -21,6 +21,12 @@ PACKAGE_ROOT = str(Path(__file__).parents[2] / "plugins")
 IMPATIENT = RetryPolicy(attempts=4, deadline=20, base_delay=0.001, max_delay=0.002)
 
 
+@pytest.fixture(autouse=True)
+def forced_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here is where that is tested, so files are written as they are for users who set nothing."""
+    monkeypatch.delenv("SHARDFLOW_FSYNC")
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedS3]:
     """An S3 server that does as the test tells it."""

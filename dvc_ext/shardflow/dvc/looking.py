@@ -121,7 +121,9 @@ class StoredFiles(AbstractFileSystem):  # type: ignore[misc]
         with as_dvc_tells(path):
             store, inside = self._places.to_read(path)
             files = [path_at(store, file) for file in described.files_below(store, inside, beginning)]
-        return files or ([path] if not beginning and self.isfile(path) else [])
+            # Of 256 prefixes that DVC asks for most may be empty: that nothing is below a path is known by now.
+            is_file = not files and not beginning and inside != "" and present(store, [inside])[0]
+        return [path] if is_file else files
 
     def created(self, path: str) -> datetime:
         """When a file was stored."""

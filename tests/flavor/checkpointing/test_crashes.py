@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +11,7 @@ import pytest
 
 from faults.crashing import Fate, mortal
 from flavor.checkpointing.samples import same, state
+from services.warmed import program
 from shardflow.flavor.checkpointing import AsyncCheckpointer, Retention, files
 from shardflow.flavor.checkpointing.errors import SaveFailed
 from shardflow.store.store import Store
@@ -25,7 +22,6 @@ from flavor.checkpointing.samples import state
 from shardflow.flavor.checkpointing import AsyncCheckpointer
 
 with AsyncCheckpointer(sys.argv[1]) as checkpoints:
-    print("ready", flush=True)
     for step in range(2, 50):
         checkpoints.save(step, state(step, rows=4096))
 """
@@ -90,16 +86,11 @@ def test_whichever_change_is_the_last_there_is_a_whole_step_and_the_run_goes_on(
 def test_a_killed_run_goes_on_from_its_last_whole_step(store: Store, url: str) -> None:
     with AsyncCheckpointer(url) as checkpoints:
         checkpoints.save(1, state(1))
-    roots = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    run = subprocess.Popen(
-        [sys.executable, "-c", SAVE, url], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": roots}
-    )
-    assert run.stdout is not None
-    assert run.stdout.readline()
-    while run.poll() is None and not files.below(store, "run/step-3"):
+    run = program(SAVE, url)
+    while run.is_alive() and not files.below(store, "run/step-3"):
         time.sleep(0.005)
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
+    run.kill()
+    run.join()
     with AsyncCheckpointer(url, keep=Retention(last=2)) as checkpoints:
         last = checkpoints.latest()
         assert last is not None

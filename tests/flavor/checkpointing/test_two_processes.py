@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from flavor.checkpointing.rivals import STEPS, save_steps
 from flavor.checkpointing.samples import Gate, same, state
+from services.warmed import finish, start, warm
 from shardflow.flavor import owners
 from shardflow.flavor.checkpointing import AsyncCheckpointer, Retention, files
 from shardflow.flavor.checkpointing.attempts import CLAIM_FILE, Place, PlaceCrowded, begun, swept
@@ -19,61 +19,22 @@ from shardflow.flavor.checkpointing.errors import SaveFailed, StepTaken
 from shardflow.flavor.checkpointing.steps import MARKER_FILE, Steps
 from shardflow.store.store import Store
 
-STEPS = 6
 
-SAVE = """
-import sys
-import torch
-from shardflow.flavor.checkpointing import AsyncCheckpointer, Retention
-from shardflow.flavor.checkpointing.errors import SaveFailed
-
-url, name, replace, kept = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "replace", int(sys.argv[4])
-refused = 0
-with AsyncCheckpointer(url, keep=Retention(last=kept)) as checkpoints:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for step in range(int(sys.argv[5])):
-        numbers = torch.full((300, 300), float(1000 * name + step))
-        checkpoints.save(step, {"weights": numbers, "name": name, "last": numbers + 1}, replace=replace)
-        try:
-            checkpoints.wait()
-        except SaveFailed as error:
-            assert "is stored already" in error.message, error
-            refused += 1
-print(refused, flush=True)
-"""
-
-
-def run_together(url: str, count: int, *arguments: str) -> list[int]:
+def run_together(url: str, count: int, *, replace: bool, kept: int) -> list[int]:
     """So many processes that begin at the same moment; how many steps of each were refused."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", SAVE, url, str(name), *arguments, str(STEPS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=env,
-        )
-        for name in range(count)
-    ]
+    begin, refused = warm().Barrier(count), warm().SimpleQueue()
+    runs = [start(save_steps, url, name, kept, begin, refused, replace=replace) for name in range(count)]
     for run in runs:
-        assert run.stdout is not None
-        assert run.stdout.readline() == "ready\n"
-    for run in runs:
-        assert run.stdin is not None
-        run.stdin.write("go\n")
-        run.stdin.flush()
-    outputs = [run.communicate(timeout=300)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0] * count
-    return [int(output) for output in outputs]
+        finish(run)
+    found = dict(refused.get() for _ in runs)
+    return [found[name] for name in range(count)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("replace", ["replace", "refuse"])
 def test_two_processes_that_save_the_same_steps_never_mix_them(replace: str, tmp_path: Path) -> None:
     url = str(tmp_path.resolve() / "new" / "run")  # a store that both make
-    refused = run_together(url, 2, replace, "100")
+    refused = run_together(url, 2, replace=replace == "replace", kept=100)
     winners: Counter[int] = Counter()
     with AsyncCheckpointer(url) as checkpoints:
         assert checkpoints.steps() == list(range(STEPS))
@@ -95,7 +56,7 @@ def test_two_processes_that_save_the_same_steps_never_mix_them(replace: str, tmp
 @pytest.mark.slow
 def test_what_two_processes_remove_leaves_the_last_step_whole(tmp_path: Path) -> None:
     url = str(tmp_path.resolve() / "run")
-    run_together(url, 2, "replace", "1")
+    run_together(url, 2, replace=True, kept=1)
     with AsyncCheckpointer(url) as checkpoints:
         assert checkpoints.latest() == STEPS - 1
         found = checkpoints.load()

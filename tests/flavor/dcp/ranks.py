@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
+from services.warmed import METHOD, warm
 from shardflow.flavor.dcp import Reader, Writer
 from shardflow.flavor.dcp import writer as writing
 
@@ -26,7 +27,9 @@ Work = Callable[..., None]
 
 def on_ranks(count: int, work: Work, meeting: Path, *arguments: Any) -> None:
     """Run `work(rank, *arguments)` in so many processes; raises what one of them raised."""
-    mp.spawn(_begin, (count, work, str(meeting / f"meet-{os.urandom(4).hex()}"), arguments), nprocs=count)
+    warm()
+    place = str(meeting / f"meet-{os.urandom(4).hex()}")
+    mp.start_processes(_begin, (count, work, place, arguments), nprocs=count, start_method=METHOD)
 
 
 def _begin(rank: int, count: int, work: Work, meeting: str, arguments: tuple[Any, ...]) -> None:

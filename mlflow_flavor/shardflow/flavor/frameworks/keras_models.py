@@ -16,19 +16,19 @@ import h5py
 import numpy as np
 import torch
 
-from shardflow.flavor.formats.bits import DTYPES, as_tensor
 from shardflow.flavor.formats.errors import CheckpointExists
-from shardflow.flavor.frameworks.agreement import (
-    TOLERANCE,
-    Agreement,
-    Array,
-    as_numpy,
-    outputs_of,
-    require_agreement,
-)
+from shardflow.flavor.frameworks.agreement import TOLERANCE, Agreement, Array, outputs_of, require_agreement
 from shardflow.flavor.frameworks.assigning import assigned
 from shardflow.flavor.frameworks.errors import ConversionFailed
-from shardflow.flavor.frameworks.variables import filled, require_mapped, turned_for_torch, value_of
+from shardflow.flavor.frameworks.variables import (
+    answer_of,
+    filled,
+    require_mapped,
+    tensor_of,
+    turned_for_torch,
+    value_of,
+    variables_of,
+)
 from shardflow.store.errors import TargetUnusable
 
 ENDING = ".weights.h5"
@@ -59,8 +59,8 @@ def export_keras(
     The model keeps the weights only if both agree.
     """
     file = _checked(target)
-    with filled(module, variables_of_keras(keras_model), names, _WHAT):
-        wanted, found = outputs_of(module, example), answers_of_keras(keras_model, example)
+    with filled(module, variables_of(keras_model), names, _WHAT):
+        wanted, found = outputs_of(module, example), _answers(keras_model, example)
         made = require_agreement(wanted, found, tolerance, f"{type(module).__name__} and {_WHAT}")
         _save(keras_model, file, replace=replace)
         return made
@@ -85,12 +85,12 @@ def import_keras(
         keras_model.load_weights(str(source))
     except (OSError, ValueError) as error:
         raise ConversionFailed(f"{source} does not fit the Keras model: {str(error).splitlines()[0]}") from None
-    variables = variables_of_keras(keras_model)
+    variables = variables_of(keras_model)
     require_mapped(variables, names, _WHAT)
-    values = {path: torch.from_numpy(value_of(variable)) for path, variable in variables.items()}
-    state = {names[path]: turned_for_torch(path, value) for path, value in values.items()}
+    values = {path: tensor_of(path, value_of(variable), source) for path, variable in variables.items()}
+    state = {names[path]: value for path, value in turned_for_torch(values).items()}
     with assigned(module, state, {}, str(source)):
-        found = answers_of_keras(keras_model, example)
+        found = _answers(keras_model, example)
         return require_agreement(outputs_of(module, example), found, tolerance, f"{source} and the module")
     raise AssertionError("what is assigned lets errors through")
 
@@ -101,11 +101,7 @@ def keras_state(source: str | Path) -> dict[str, torch.Tensor]:
 
     def take(path: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
-            values = np.asarray(item[()])
-            dtype = DTYPES.get(values.dtype.name)
-            if dtype is None:
-                raise ConversionFailed(f"{source}: {path} has elements of type {values.dtype}, which is not known here")
-            found[path] = as_tensor(values, dtype)
+            found[path] = tensor_of(path, np.asarray(item[()]), source)
 
     try:
         with h5py.File(source, "r") as file:
@@ -130,17 +126,9 @@ def _save(keras_model: Any, file: Path, *, replace: bool) -> None:
         ) from None
 
 
-def answers_of_keras(keras_model: Any, example: Sequence[torch.Tensor]) -> list[Array]:
-    inputs = [as_numpy(value) for value in example]
-    answer = keras_model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+def _answers(keras_model: Any, example: Sequence[torch.Tensor]) -> list[Array]:
+    answer = answer_of(keras_model, example)
     return [value_of(each) for each in (answer if isinstance(answer, (list, tuple)) else [answer])]
-
-
-def variables_of_keras(keras_model: Any) -> dict[str, Any]:
-    """Everything that is saved; the state of random generators is no weight."""
-    if not keras_model.built:
-        raise ConversionFailed("the Keras model has no variables yet", remedy="build it, or call it once")
-    return {variable.path: variable for variable in keras_model.weights if "seed_generator" not in variable.path}
 
 
 def _checked(target: str | Path) -> Path:

@@ -10,13 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from shardflow.flavor.formats.bits import DTYPES, as_tensor
 from shardflow.flavor.formats.errors import FormatUnavailable
 from shardflow.flavor.formats.places import written_to_directory
 from shardflow.flavor.frameworks.agreement import TOLERANCE, Agreement, Array, as_numpy, outputs_of, require_agreement
 from shardflow.flavor.frameworks.assigning import assigned
-from shardflow.flavor.frameworks.errors import ConversionFailed, NotMapped
-from shardflow.flavor.frameworks.variables import filled, turned_for_torch, value_of
+from shardflow.flavor.frameworks.errors import ConversionFailed
+from shardflow.flavor.frameworks.variables import (
+    answer_of,
+    filled,
+    is_keras,
+    tensor_of,
+    turned_for_torch,
+    value_of,
+    variables_of,
+)
 
 SIGNATURE = "serving_default"
 _VARIABLES = ("variables", "variables")
@@ -32,7 +39,7 @@ def saved_model_state(source: str | Path) -> dict[str, torch.Tensor]:
     names = [name for name in sorted(reader.get_variable_to_shape_map()) if not name.startswith(_BOOKKEEPING)]
     arrays = {name.removesuffix(_ENDING): np.asarray(reader.get_tensor(name)) for name in names}
     numbers = {name: array for name, array in arrays.items() if array.dtype.kind not in _NO_NUMBERS}
-    return {name: _tensor(array, name, directory) for name, array in numbers.items()}
+    return {name: tensor_of(name, array, directory) for name, array in numbers.items()}
 
 
 def import_saved_model(
@@ -54,7 +61,7 @@ def import_saved_model(
     model = _loaded(directory, lambda tf: tf.saved_model.load(str(directory)))
     function = _signature(model, signature, directory)
     found = _run(function, signature, example, directory)
-    state = {name: turned_for_torch(name, tensor) for name, tensor in _by_all_names(function, directory).items()}
+    state = turned_for_torch(_by_all_names(function, directory))
     with assigned(module, state, names or {}, str(source)):
         return require_agreement(outputs_of(module, example), found, tolerance, f"{source} and the module")
     raise AssertionError("what is assigned lets errors through")
@@ -76,7 +83,7 @@ def export_saved_model(
     weights, and the directory appears, only if both agree.
     """
     what = f"the {type(model).__name__}"
-    with filled(module, _variables(model), names, what), written_to_directory(Path(target), replace=replace) as made:
+    with filled(module, variables_of(model), names, what), written_to_directory(Path(target), replace=replace) as made:
         wanted, found = outputs_of(module, example), _answers(model, example)
         agreed = require_agreement(wanted, found, tolerance, f"{type(module).__name__} and {what}")
         _save(model, made)
@@ -85,31 +92,14 @@ def export_saved_model(
 
 
 def _save(model: Any, directory: Path) -> None:
-    if hasattr(model, "export"):
+    if is_keras(model):
         model.export(str(directory), verbose=False)
     else:
         _tensorflow().saved_model.save(model, str(directory))
 
 
-def _variables(model: Any) -> dict[str, Any]:
-    """By the names that an import finds them under."""
-    if hasattr(model, "export"):
-        from shardflow.flavor.frameworks.keras_models import variables_of_keras  # noqa: PLC0415  # needs h5py
-
-        return variables_of_keras(model)
-    found: dict[str, Any] = {}
-    for variable in model.variables:
-        name = variable.name.partition(":")[0]
-        if name in found:
-            raise NotMapped(f"two variables are called {name}", remedy="give each variable a name of its own")
-        found[name] = variable
-    return found
-
-
 def _answers(model: Any, example: Sequence[torch.Tensor]) -> list[Array]:
-    inputs = [as_numpy(value) for value in example]
-    answer = model(*inputs) if not hasattr(model, "export") else model(inputs[0] if len(inputs) == 1 else inputs)
-    return [value_of(each) for each in _tensorflow().nest.flatten(answer)]
+    return [value_of(each) for each in _tensorflow().nest.flatten(answer_of(model, example))]
 
 
 def _signature(model: Any, signature: str, directory: Path) -> Any:
@@ -141,7 +131,7 @@ def _by_all_names(function: Any, directory: Path) -> dict[str, torch.Tensor]:
     names = [name for name, _ in named]
     for name, values in named:
         if names.count(name) == 1 and name not in state and values.dtype.kind not in _NO_NUMBERS:
-            state[name] = _tensor(values, name, directory)
+            state[name] = tensor_of(name, values, directory)
     return state
 
 
@@ -168,10 +158,3 @@ def _tensorflow() -> Any:
         raise FormatUnavailable(
             "a SavedModel needs tensorflow, which is not installed", remedy="pip install tensorflow"
         ) from None
-
-
-def _tensor(array: Array, name: str, directory: Path) -> torch.Tensor:
-    dtype = DTYPES.get(array.dtype.name)
-    if dtype is None:
-        raise ConversionFailed(f"{directory}: {name} has elements of type {array.dtype}, which is not known here")
-    return as_tensor(np.asarray(array, order="C"), dtype)
