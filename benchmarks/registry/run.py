@@ -63,6 +63,12 @@ class Pair:
                 times.append(timed(lambda store=store, call=call, name=name: call(store, name)))
         return stock[WARM:], ours[WARM:]
 
+    def each(self, names: list[str], act: Act) -> None:
+        """The same on both sides, untimed."""
+        for name in names:
+            act(self.stock, name)
+            act(self.ours, name)
+
 
 def main() -> None:
     parser = options.parser(NAME, __doc__ or "")
@@ -147,9 +153,15 @@ def measure(report: Report, stores: Pair, place: str, sizes: dict[str, int], spa
     stores.policy.write_text(ASKING)
     report.add(compared(f"{place}: transition, policy looks at facts", stores.times(some(), promoted)))
     names = some()[:EVIDENCED]
-    stores.policy.write_text(evidenced(space, f"evidence-{place}", stores.ours, names, VERSIONS - 1))
+    asking = evidenced(space, f"evidence-{place}", stores.ours, names, VERSIONS - 1)
+    stores.policy.write_text(asking)
     what = f"{place}: transition, policy asks for an evaluation and a signature of {FILES} files"
-    report.add(compared(what, stores.times(names, promoted), judged=False))  # MLflow's own looks at nothing
+    first = stores.times(names, promoted)
+    report.add(compared(f"{what}, first seen", first, judged=False))  # MLflow's own looks at nothing
+    stores.policy.write_text(OPEN)
+    stores.each(names, taken_back)
+    stores.policy.write_text(asking)
+    report.add(compared(f"{what}, seen before", stores.times(names, promoted), judged=False))
     stores.policy.write_text(OPEN)
     report.add(compared(f"{place}: registering a version", stores.times(some(), registered), judged=False))
     report.add(lineage(stores, place, sizes["chain"]))
@@ -162,6 +174,12 @@ def by_alias(alias: str) -> Act:
 def promoted(store: SqlAlchemyStore, name: str) -> object:
     """The newest version in staging takes the place of who serves."""
     return store.transition_model_version_stage(name, VERSIONS - 1, "Production", archive_existing_versions=True)
+
+
+def taken_back(store: SqlAlchemyStore, name: str) -> object:
+    """As it was before that."""
+    store.transition_model_version_stage(name, VERSIONS - 1, "Staging", archive_existing_versions=False)
+    return store.transition_model_version_stage(name, VERSIONS - 3, "Production", archive_existing_versions=False)
 
 
 def registered(store: SqlAlchemyStore, name: str) -> object:

@@ -25,6 +25,7 @@ def test_it_measures_beside_mlflows_own_store(tmp_path: Path) -> None:
         "transition",
         "transition",
         "transition",
+        "transition",
         "registering a version",
         "lineage of 20 in a line",
     ]

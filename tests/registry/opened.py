@@ -37,7 +37,7 @@ class Rules:
         return (Refusal("test", why, "the policy says so"),) if why else ()
 
     def gate(self) -> Gate[Rules]:
-        return Gate(lambda: self, lambda _policy, move, _needs: self.facts(move))
+        return Gate(lambda: self, lambda *_: None, lambda _policy, move, *_: self.facts(move))
 
 
 @dataclass(frozen=True)

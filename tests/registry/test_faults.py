@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event, inspect, text
 
 from registry.dying import at_statement
-from registry.opened import Registry, opened
+from registry.opened import Registry, Rules, opened
 from shardflow.registry import tables
 from shardflow.registry.trail import stages_told
 
@@ -124,6 +124,16 @@ def test_a_connection_that_was_cut_is_made_anew_for_the_next_move(postgres_uri: 
             failure = failure_of_promotion(registry)
             assert failure is None or failure.error_code == "TEMPORARILY_UNAVAILABLE"
         assert moved(registry)
+
+
+def test_a_database_that_fails_while_it_is_asked_for_evidence_refuses_the_move_in_a_line(sqlite_uri: str) -> None:
+    with opened(sqlite_uri, Rules(wanted=frozenset({"metrics"}))) as registry:
+        registry.register()
+        with registry.store.engine.begin() as db:
+            db.execute(text("ALTER TABLE shardflow_versions RENAME TO gone"))
+        with pytest.raises(MlflowException, match=r"^Try again: .*\(no such table") as told:
+            registry.store.transition_model_version_stage("llama", 1, "Staging", False)
+        assert told.value.error_code == "TEMPORARILY_UNAVAILABLE"
 
 
 def test_a_full_disk_refuses_the_move_and_keeps_the_trail_whole(registry: Registry) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ from registry.opened import Registry, opened
 from registry.test_concurrency import AT_ONCE, promotions, together
 from registry.test_contract import CALLS, answer
 from shardflow.registry import tables
+from shardflow.registry.lineage_search import relatives
 from shardflow.registry.parents import edges_down, edges_up
 from shardflow.registry.tables import PARENTS
 
@@ -102,6 +104,21 @@ def test_a_long_line_of_descent_is_not_cut_short(registry: Registry) -> None:
         connection.execute(insert(PARENTS), [{**one, "relation": "base"} for one in ends])
         assert len(edges_up(connection, "line", STEPS[-1])) == len(STEPS)
         assert len(edges_down(connection, "line", 1)) == len(STEPS)
+
+
+def test_a_line_goes_on_through_models_with_longer_names(registry: Registry) -> None:
+    names = ["a", "a-longer-name", "a-name-that-is-longer-than-that"]
+    for name in names:
+        registry.register(name)
+    ends = [
+        {"child_model": child, "child_version": 1, "parent_model": parent, "parent_version": 1, "relation": "base"}
+        for child, parent in pairwise(names)
+    ]
+    with registry.store.engine.begin() as connection:
+        connection.execute(insert(PARENTS), ends)
+    for name in names:
+        with registry.store.ManagedSessionMaker() as session:
+            assert [one.name for one in relatives(session, name, 1)] == names
 
 
 @pytest.mark.parametrize("statement", ["UPDATE shardflow_audit SET actor = 'eve'", "DELETE FROM shardflow_audit"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import text
 
 from registry.opened import Registry, Rules, opened
 from shardflow.registry.lifecycle import MOVES, STAGES, not_allowed, status_of_stage
@@ -254,3 +256,40 @@ def test_a_status_that_does_not_exist_and_a_reason_that_is_no_line_are_refused(r
     with pytest.raises(Refused, match="in one line"):
         registry.promote("llama", 1, "testing: two\nlines")
     assert registry.statuses() == {1: "draft"}
+
+
+def test_what_a_move_finds_taken_away_around_the_registry_is_put_back(any_registry: Registry) -> None:
+    any_registry.register(versions=2)
+    any_registry.promote("llama", 1, "staging", "production")
+    any_registry.promote("llama", 2, "staging")
+    with any_registry.store.engine.begin() as db:
+        db.execute(text("DELETE FROM model_version_tags WHERE version = 1"))
+        db.execute(text("DELETE FROM registered_model_aliases"))
+        db.execute(text("DELETE FROM shardflow_versions WHERE version = 2"))
+    any_registry.promote("llama", 2, "production")
+    assert any_registry.statuses() == {1: "archived", 2: "production"}
+    first, second = (any_registry.version("llama", version) for version in (1, 2))
+    assert [first.tags, first.aliases] == [{"shardflow.status": "archived"}, []]
+    assert [second.tags, second.aliases] == [{"shardflow.status": "production"}, ["production"]]
+    assert any_registry.facts()[2].served
+
+
+def test_the_trail_keeps_the_words_of_a_move_as_they_were_said(any_registry: Registry) -> None:
+    any_registry.register("lläma")
+    reason = 'über "alles" \\ \\u0041 %s :x {} €'
+    any_registry.promote("lläma", 1, f"staging: {reason}")
+    assert any_registry.trail()[-1].reason == reason
+    assert any_registry.verified().flaws == ()
+
+
+def test_the_aliases_of_a_version_are_those_that_mlflow_itself_tells(any_registry: Registry) -> None:
+    any_registry.register(versions=2)
+    any_registry.register("other")
+    for model, version, alias in (("llama", 1, "b"), ("llama", 1, "a"), ("llama", 2, "c"), ("other", 1, "b")):
+        any_registry.store.set_registered_model_alias(model, alias, version)
+    ours = any_registry.version("llama", 1)
+    with any_registry.store.ManagedSessionMaker() as session:
+        told = SqlAlchemyStore._populate_model_version_aliases(any_registry.store, session, "llama", ours)
+        assert sorted(told.aliases) == ["a", "b"]
+    assert any_registry.version("llama", 1).aliases == ["a", "b"]
+    assert any_registry.store.get_model_version_by_alias("llama", "c").aliases == ["c"]

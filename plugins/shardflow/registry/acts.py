@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from mlflow.exceptions import MlflowException
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -53,10 +53,6 @@ class Act:
         db = self.db
         note(db, *events, head=self._head)
 
-    def nothing_done(self) -> None:
-        """Let others have their turn, after only looking."""
-        self.session.rollback()
-
 
 class Acts:
     """The sessions of one store; each thread has an act of its own, or none."""
@@ -86,14 +82,27 @@ class Acts:
             act.session.flush()
 
 
+def for_reading(engine: Engine) -> Engine:
+    """The same database, each query by itself: a transaction is begun and ended on the way to a server and back."""
+    return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def looking(engine: Engine) -> Iterator[Connection]:
+    """A connection for reading outside of an act."""
+    with _told_plainly(), engine.connect() as connection:
+        yield connection
+
+
 @contextmanager
 def _told_plainly() -> Iterator[None]:
     """A database that went away is told in a line, not in a page of SQL."""
     try:
         yield
-    except MlflowException as error:
-        if isinstance(error.__cause__, OperationalError):
-            reason = str(error.__cause__.orig).strip().splitlines()[0]
+    except (MlflowException, OperationalError) as error:
+        cause = error.__cause__ if isinstance(error, MlflowException) else error
+        if isinstance(cause, OperationalError):
+            reason = str(cause.orig).strip().splitlines()[0]
             message = f"Try again: the registry's database failed, and an act is done wholly or not at all ({reason})"
             raise not_now(message) from error
         raise

@@ -20,6 +20,7 @@ from typing import Any
 from blake3 import blake3
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, update
 
+from shardflow.registry.at_once import append_at_once, takes_all_at_once
 from shardflow.registry.tables import AUDIT, AUDIT_HEAD, Database, milliseconds
 from shardflow.registry.terms import Actor
 
@@ -127,11 +128,18 @@ def note(db: Connection, *events: Event, head: Head | None = None) -> None:
         entry = _entry(event, last)
         last = Head(entry.seq, entry.hash)
         rows.append({name: getattr(entry, name) for name in Entry.__slots__})
-    moved: Any = db.execute(_ADVANCE, {"from_seq": head.seq, "to_seq": last.seq, "to_hash": last.hash})
-    if not moved.rowcount:  # the turn was lost: MLflow begins a transaction anew where a version's number was taken
+    if not _appended(db, head, last, rows):
+        # The turn was lost: MLflow begins a transaction anew where a version's number was taken.
         note(db, *events)
-        return
-    db.execute(_APPEND, rows)
+
+
+def _appended(db: Connection, head: Head, last: Head, rows: list[dict[str, Any]]) -> bool:
+    if takes_all_at_once(db):
+        return append_at_once(db, head.seq, last.seq, last.hash, rows)
+    moved: Any = db.execute(_ADVANCE, {"from_seq": head.seq, "to_seq": last.seq, "to_hash": last.hash})
+    if moved.rowcount:
+        db.execute(_APPEND, rows)
+    return bool(moved.rowcount)
 
 
 def entries(

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
@@ -24,16 +25,19 @@ import numpy as np
 from blake3 import blake3
 
 from shardflow.errors import ShardflowError
+from shardflow.registry.remembered import Remembered
+from shardflow.store import known
 from shardflow.store.care.noting import digests, note_sha256
-from shardflow.store.errors import PathMissing, StoreMissing
-from shardflow.store.manifest import Manifest
+from shardflow.store.errors import StoreMissing
+from shardflow.store.manifest import decode_manifest
 from shardflow.store.store import Store
-from shardflow.transport.url import SCHEME
+from shardflow.transport.url import SCHEME, StoreURL
 
 SIGNATURE_FILE = "model.sig"
 PAGE_FILE = "lineage.html"
 BESIDE = frozenset({SIGNATURE_FILE, PAGE_FILE, "registered_model_meta"})
 """Files that come to a model after it was logged, and are no part of what evidence is about."""
+MOST_UNDERSTOOD = 20_000  # manifests, each by a digest of its bytes: some MB
 
 
 class FilesMissing(ShardflowError):
@@ -89,7 +93,7 @@ def with_sha256(location: str, files: Files, reading: Reading = lambda _: None) 
     """The files, each with its SHA-256; what nobody noted when it was stored is read now, and noted."""
     if all(file.sha256 for file in files.values()):
         return files
-    store, root = Store.find(behind_server(location))
+    store, root = store_of(location)
     found = dict(files)
     for path, file in files.items():
         if file.sha256 is None:
@@ -101,7 +105,7 @@ def read_through(location: str, files: Files, reading: Reading = lambda _: None)
     """The files with the digests of their data, all of which is read; DigestWrong if a store says otherwise."""
     if not any(file.chunks for file in files.values()):
         return files  # they were read to be told
-    store, root = Store.find(behind_server(location))
+    store, root = store_of(location)
     return {path: _read_through(store, joined(root, path), file, reading) for path, file in files.items()}
 
 
@@ -113,6 +117,11 @@ def _read_through(store: Store, path: str, file: ModelFile, reading: Reading) ->
     if fast.hex() != file.blake3 or (file.sha256 and sha256.hex() != file.sha256):
         raise DigestWrong(f"{path} is not what its digest in the store says", remedy="find out who stored it")
     return replace(file, sha256=sha256.hex())
+
+
+def store_of(location: str) -> tuple[Store, str]:
+    """The store that a location lies in, and its path there."""
+    return known.found(StoreURL.parse(behind_server(location)))
 
 
 def joined(root: str, name: str) -> str:
@@ -153,21 +162,26 @@ def behind_server(location: str) -> str:
     return location
 
 
+_understood = Remembered["ModelFile | None"](MOST_UNDERSTOOD)
+
+
 def _in_store(location: str) -> Iterator[tuple[str, ModelFile]]:
     try:
-        store, root = Store.find(location)
-        if store.kind(root) == "file":
-            return
-    except (PathMissing, StoreMissing):
+        store, root = store_of(location)
+    except StoreMissing:
         return
     skipped = len(root) + 1 if root else 0
-    for path, manifest in store.manifests(root):
-        if manifest.kind == "file":
-            yield path[skipped:], _held(manifest)
+    for path, data in store.manifests_unread(root):
+        file = _understood.of(partial(_held, data, path), data)
+        if file is not None:
+            yield path[skipped:], file
 
 
-def _held(manifest: Manifest) -> ModelFile:
-    """A file in a store; of a small one the content is here."""
+def _held(data: memoryview, path: str) -> ModelFile | None:
+    """A file in a store, by its manifest; of a small one the content is here. None for an empty directory."""
+    manifest = decode_manifest(data, path)
+    if manifest.kind != "file":
+        return None
     if manifest.inline is not None:
         sha256 = hashlib.sha256(manifest.inline).hexdigest()
         return ModelFile(len(manifest.inline), blake3(manifest.inline).hexdigest(), sha256)

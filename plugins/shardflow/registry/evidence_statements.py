@@ -26,10 +26,12 @@ from shardflow.registry.evidence_digests import Files, digest_of, held_digest
 from shardflow.registry.evidence_tags import MOST_BYTES
 from shardflow.registry.identities import IdentitySigner, IdentityUnknown, envelope_in, signed_by
 from shardflow.registry.policy.rules import TrustedKey
+from shardflow.registry.remembered import Remembered
 
 VERDICT_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 APPROVAL_TYPE = "https://shardflow/approval/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+MOST_CHECKED = 10_000  # statements that were found to be signed by a key
 _HELD = "shardflow"
 
 Kind = Literal["verdict", "approval"]
@@ -65,6 +67,7 @@ class _Payload(msgspec.Struct, rename="camel"):
     predicate: dict[str, Any]
 
 
+_by_keys = Remembered[Said](MOST_CHECKED)
 _PAYLOAD = msgspec.json.Decoder(_Payload)
 
 
@@ -94,8 +97,16 @@ def kind_of(text: str) -> Kind:
 def checked(text: str, keys: Mapping[str, SSlibKey], identities: Iterable[TrustedKey] = ()) -> Said:
     """What a statement says if one of these keys, by their names, has signed it and it was not altered since.
 
-    One that was signed by an identity counts if it is one of the `identities`.
+    One that was signed by an identity counts if it is one of the `identities`, by the Sigstore of the moment. What a
+    key has signed follows from the text and the keys alone, and is found out once.
     """
+    names = [f"{name} {key.keyid} {key.keyval}".encode() for name, key in keys.items()]
+    return _by_keys.of(
+        lambda: _checked(text, keys, identities), text.encode(), *names, keep=lambda said: said.by in keys
+    )
+
+
+def _checked(text: str, keys: Mapping[str, SSlibKey], identities: Iterable[TrustedKey]) -> Said:
     envelope = _envelope(text)
     if not envelope.signatures:
         return _said(*_by_identity(text, identities))

@@ -1,12 +1,17 @@
-"""Asks the policy about a move, and gathers what it wants to know only if it wants to know anything."""
+"""Asks the policy about a move, and gathers what it wants to know only if it wants to know anything.
+
+What the registry itself knows is read from its database first; files, signatures and other servers are looked at after
+that, when nobody has to wait for the database any more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from shardflow.registry.facts import VersionFacts
+from shardflow.registry.tables import Database
 from shardflow.registry.terms import Facts, Move, Refusal
 
 NO_FACTS = Facts(metrics={}, production=None)
@@ -37,27 +42,46 @@ class Hearing:
 
 
 @dataclass(frozen=True, slots=True)
+class Case(Generic[P]):
+    """A move with what the registry knows for its judgement."""
+
+    policy: P
+    move: Move
+    known: VersionFacts
+    """What is known of its version anyway."""
+    needs: frozenset[str]
+    subject: Any = None
+    """What else is known of it, if the policy wants facts that have to be looked up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gate(Generic[P]):
     """Where the policy comes from, asked anew for every move because its file may change, and its facts."""
 
     policy: Callable[[], P]
-    gather: Callable[[P, Move, frozenset[str]], Facts]
-    """Finds the facts of these names for the version that is to move."""
+    look: Callable[[Database, VersionFacts, frozenset[str]], Any]
+    """Reads what the registry knows that facts of these names rest on."""
+    gather: Callable[[P, Move, frozenset[str], Any], Facts]
+    """Finds the facts of these names for the version that is to move, from what `look` has read."""
 
-    def wants_facts(self, moves: Sequence[Move]) -> bool:
-        """Whether anything has to be looked up for these moves."""
+    def wants_facts(self, moves: Iterable[Move]) -> bool:
+        """Whether anything has to be looked up for one of these moves."""
         policy = self.policy()
         return any(policy.needs(move) - AT_HAND for move in moves)
 
-    def hear(self, move: Move, known: VersionFacts) -> Hearing:
-        """Let the policy judge a move, about whose version so much is known anyway."""
+    def case(self, db: Database, move: Move, known: VersionFacts) -> Case[P]:
+        """Read what the registry has to tell about a move."""
         policy = self.policy()
         needs = policy.needs(move)
-        if needs <= AT_HAND:
-            at_hand = replace(NO_FACTS, author=known.author, entered_at=known.entered_at)
-            return Hearing(move, policy.judge(move, at_hand))
-        facts = self.gather(policy, move, needs)
-        return Hearing(move, policy.judge(move, facts), _grounds(facts))
+        return Case(policy, move, known, needs, None if needs <= AT_HAND else self.look(db, known, needs))
+
+    def hear(self, case: Case[P]) -> Hearing:
+        """Let the policy judge a move."""
+        if case.needs <= AT_HAND:
+            at_hand = replace(NO_FACTS, author=case.known.author, entered_at=case.known.entered_at)
+            return Hearing(case.move, case.policy.judge(case.move, at_hand))
+        facts = self.gather(case.policy, case.move, case.needs, case.subject)
+        return Hearing(case.move, case.policy.judge(case.move, facts), _grounds(facts))
 
 
 def _grounds(facts: Facts) -> dict[str, Any]:

@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.orm import Session
 
 from shardflow.registry.actors import current_actor
-from shardflow.registry.acts import Act, Acts, Sessions
+from shardflow.registry.acts import Act, Acts, Sessions, for_reading, looking
 from shardflow.registry.audit import Event
 from shardflow.registry.database import plain_uri, prepared, require_one_workspace
-from shardflow.registry.gate import Gate
+from shardflow.registry.gate import Gate, Hearing
 from shardflow.registry.gathering import gate_for, tracking_for
-from shardflow.registry.promoting import Wanted, carried_out, hearings, now, planned
+from shardflow.registry.moving import aliases_of
+from shardflow.registry.promoting import Wanted, carried_out, cases, hearings, imagined, now, planned
 from shardflow.registry.prompts import is_prompt
 from shardflow.registry.refusals import Refused, noting
 from shardflow.registry.terms import Status
@@ -40,10 +43,11 @@ class GatedStore(SqlAlchemyStore):
         require_one_workspace()
         super().__init__(plain_uri(store_uri or ""))
         prepared(self.engine)
+        self._reading = for_reading(self.engine)
         self._acts = Acts(self.ManagedSessionMaker)
         self.ManagedSessionMaker = self._acts.session
         self._tracking = lambda: tracking_for(tracking_uri)
-        self._gate = gate or gate_for(self.engine, self.db_uri, tracking_uri)
+        self._gate = gate or gate_for(self.db_uri, tracking_uri)
 
     def _moved(
         self,
@@ -57,7 +61,7 @@ class GatedStore(SqlAlchemyStore):
         reason: str | None = None,
         archive_others: bool = False,
     ) -> T:
-        """Carry out a move and give MLflow's answer. While evidence is gathered nobody else has to wait.
+        """Carry out a move and give MLflow's answer.
 
         What is none of a model that is there is `untouched`, if that differs from the answer.
         """
@@ -65,22 +69,24 @@ class GatedStore(SqlAlchemyStore):
         if number is None:
             return (untouched or answer)()
         wanted, at = Wanted(name, number, after, current_actor(), via, reason, archive_others), now()
+        heard = self._heard_ahead(wanted, at)
         with self._act() as act:
             plan = planned(act.db, wanted, at)
             if plan is None:
                 return (untouched or answer)()
-            if not self._gate.wants_facts(plan.moves):
-                act.note(*carried_out(act.db, wanted, plan, hearings(self._gate, plan)))
-                return answer()
-            act.nothing_done()
-        heard = hearings(self._gate, plan)
-        with self._act() as act:
-            again = planned(act.db, wanted, at)
-            if again and again.moves != plan.moves:  # somebody was faster, and what was gathered is of the past
-                heard = hearings(self._gate, again)
-            if again:
-                act.note(*carried_out(act.db, wanted, again, heard))
+            if [one.move for one in heard] != list(plan.moves):  # not heard yet, or somebody was faster
+                heard = hearings(self._gate, cases(act.db, self._gate, plan))
+            act.note(*carried_out(act.db, wanted, plan, heard))
             return answer()
+
+    def _heard_ahead(self, wanted: Wanted, at: float) -> list[Hearing]:
+        """What is said about a move that may rest on evidence; while that is gathered nobody else has to wait."""
+        if not self._gate.wants_facts(imagined(wanted, at)):
+            return []
+        with looking(self._reading) as db:
+            plan = planned(db, wanted, at)
+            found = cases(db, self._gate, plan) if plan else []
+        return hearings(self._gate, found)
 
     @contextmanager
     def _act(self) -> Iterator[Act]:
@@ -111,9 +117,14 @@ class GatedStore(SqlAlchemyStore):
     ) -> None:
         act.note(Event(action, model, current_actor(), now(), version, before, after))
 
+    def _populate_model_version_aliases(self, session: Session, name: str, version: ModelVersion) -> ModelVersion:
+        """MLflow's own reads every alias of the model, at the end of each lookup and each move."""
+        version.aliases = aliases_of(session.connection(), name, version.version)
+        return version
+
     def _is_prompt(self, name: str) -> bool:
-        with self.ManagedSessionMaker() as session:
-            return is_prompt(session, name)
+        with looking(self._reading) as db:
+            return is_prompt(db, name)
 
 
 def number_of(version: int | str) -> int | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
-from sqlalchemy import Engine, select
+from sqlalchemy import Row, and_, bindparam, select
 
 from shardflow.registry.evidence import Subject, Tracking, facts_of
 from shardflow.registry.facts import VersionFacts
@@ -14,48 +15,80 @@ from shardflow.registry.gate import Gate
 from shardflow.registry.moving import in_production, standings
 from shardflow.registry.parents import parents_of
 from shardflow.registry.policy import Policy, policy_for
-from shardflow.registry.statements import statements_of
-from shardflow.registry.tables import Database
+from shardflow.registry.tables import STATEMENTS, Database
 from shardflow.registry.terms import Facts, Move
+
+STATED = frozenset({"verdicts", "approvals"})
+"""Facts that are in statements."""
 
 _VERSION = SqlModelVersion.__table__
 
+_PLACED = select(_VERSION.c.source, _VERSION.c.storage_location, _VERSION.c.run_id).where(
+    _VERSION.c.workspace == DEFAULT_WORKSPACE_NAME,
+    _VERSION.c.name == bindparam("b_model"),
+    _VERSION.c.version == bindparam("b_version"),
+)
+_WITH_STATEMENTS = (
+    _PLACED.add_columns(STATEMENTS.c.body)
+    .select_from(
+        _VERSION.outerjoin(
+            STATEMENTS, and_(STATEMENTS.c.model == _VERSION.c.name, STATEMENTS.c.version == _VERSION.c.version)
+        )
+    )
+    .order_by(STATEMENTS.c.at, STATEMENTS.c.digest)
+)
 
-def gate_for(engine: Engine, database_uri: str, tracking_uri: str | None) -> Gate[Policy]:
+
+def gate_for(database_uri: str, tracking_uri: str | None) -> Gate[Policy]:
     """The gate of a registry in a database: the policy of this server, and facts from where it keeps them."""
 
-    def gather(policy: Policy, move: Move, needs: frozenset[str]) -> Facts:
-        with engine.connect() as connection:
-            subject = subject_of(connection, move)
-        return facts_of(needs, subject, policy.keys, tracking_for(tracking_uri))
+    def gather(policy: Policy, _: Move, needs: frozenset[str], subject: Subject) -> Facts:
+        return facts_of(needs, subject, policy.keys, _AskedFor(tracking_uri))
 
-    return Gate(lambda: policy_for(database_uri), gather)
+    return Gate(lambda: policy_for(database_uri), subject_of, gather)
 
 
-def subject_of(db: Database, move: Move) -> Subject:
-    """What the registry knows of a version that is to move, and of the one in production now."""
-    found = standings(db, move.model, move.version)
-    here = next(one.facts for one in found if one.facts.version == move.version)
-    serving = [one.facts for one in in_production(found) if one.facts.version != move.version]
+def subject_of(db: Database, facts: VersionFacts, needs: frozenset[str]) -> Subject:
+    """What the registry knows of a version that is to move, as far as facts of these names rest on it."""
+    rows = db.execute(_WITH_STATEMENTS if needs & STATED else _PLACED, _keys(facts)).all()
+    subject = _subject(facts, rows[0])
+    if needs & STATED:
+        subject = replace(subject, statements=tuple(row.body.decode() for row in rows if row.body is not None))
+    if "production" in needs:
+        subject = replace(subject, production=_serving(db, facts))
+    if "lineage_gaps" in needs:
+        subject = replace(subject, parents=len(parents_of(db, facts.model, facts.version)))
+    return subject
+
+
+def _serving(db: Database, moving: VersionFacts) -> Subject | None:
+    """The version that is in production now, and not the one that is to move."""
+    found = standings(db, moving.model, moving.version)
+    serving = [one.facts for one in in_production(found) if one.facts.version != moving.version]
     latest = max(serving, key=lambda facts: (facts.entered_at or 0.0, facts.version), default=None)
-    return _subject(db, here, _subject(db, latest) if latest else None)
+    return _subject(latest, db.execute(_PLACED, _keys(latest)).one()) if latest else None
 
 
-def _subject(db: Database, facts: VersionFacts, production: Subject | None = None) -> Subject:
-    ours = _VERSION.c.workspace == DEFAULT_WORKSPACE_NAME
-    where = (ours, _VERSION.c.name == facts.model, _VERSION.c.version == facts.version)
-    row = db.execute(select(_VERSION.c.source, _VERSION.c.storage_location, _VERSION.c.run_id).where(*where)).one()
-    return Subject(
-        facts.model,
-        row.storage_location or row.source,
-        row.source,
-        row.run_id,
-        facts.author,
-        facts.entered_at,
-        tuple(one.body.decode() for one in statements_of(db, facts.model, facts.version)),
-        production,
-        len(parents_of(db, facts.model, facts.version)),
-    )
+def _subject(facts: VersionFacts, row: Row[Any]) -> Subject:
+    location = row.storage_location or row.source
+    return Subject(facts.model, location, row.source, row.run_id, facts.author, facts.entered_at)
+
+
+def _keys(facts: VersionFacts) -> dict[str, Any]:
+    return {"b_model": facts.model, "b_version": facts.version}
+
+
+@dataclass(frozen=True, slots=True)
+class _AskedFor:
+    """The tracking of this registry, which is opened with the first question: most facts have none."""
+
+    uri: str | None
+
+    def get_logged_model(self, model_id: str) -> Any:
+        return tracking_for(self.uri).get_logged_model(model_id)
+
+    def get_run(self, run_id: str) -> Any:
+        return tracking_for(self.uri).get_run(run_id)
 
 
 def tracking_for(uri: str | None) -> Tracking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -122,6 +123,7 @@ def read_public(path: Path) -> str:
     return text
 
 
+@lru_cache(maxsize=1000)
 def public_key(pem: str) -> SSlibKey:
     """What checks statements."""
     return SSlibKey.from_crypto(serialization.load_pem_public_key(pem.encode()))

@@ -18,6 +18,7 @@ from mlflow.store.model_registry.dbmodels.models import (
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 from sqlalchemy import Row, Update, and_, bindparam, delete, insert, or_, select, update
 
+from shardflow.registry.at_once import Placed, place_at_once, takes_all_at_once
 from shardflow.registry.facts import SET_STATUS, VersionFacts, facts_of_row, put_facts, status_row
 from shardflow.registry.lifecycle import ALIASED, STAGES, status_of_stage
 from shardflow.registry.tables import VERSIONS, Database, milliseconds, seconds
@@ -75,6 +76,15 @@ _SET_ALIAS = (
     .where(_ALIAS.c.workspace == _OURS, _ALIAS.c.name == bindparam("b_name"), _ALIAS.c.alias == bindparam("b_alias"))
     .values(version=bindparam("b_version"))
 )
+_ALIASES = (
+    select(_ALIAS.c.alias)
+    .where(
+        _ALIAS.c.workspace == _OURS,
+        _ALIAS.c.name == bindparam("b_name"),
+        _ALIAS.c.version == bindparam("b_version"),
+    )
+    .order_by(_ALIAS.c.alias)
+)
 _REMOVE_ALIAS = delete(_ALIAS).where(
     _ALIAS.c.workspace == _OURS, _ALIAS.c.name == bindparam("b_name"), _ALIAS.c.alias == bindparam("b_alias")
 )
@@ -121,10 +131,21 @@ def place(db: Database, moves: Sequence[Move], found: Sequence[Standing]) -> Non
         before = standing[move.version]
         served = before.served or move.after is Status.PRODUCTION
         standing[move.version] = replace(before, status=move.after, entered_at=move.at, served=served)
-    _facts(db, [standing[move.version] for move in moves], new)
-    _tags(db, moves)
-    db.execute(_SET_STAGE, [_stage_of(move) for move in moves])
-    _aliases(db, moves, list(standing.values()))
+    followed, left = _followers(moves, list(standing.values()))
+    placed = [standing[move.version] for move in moves]
+    for facts in placed:
+        if facts.version in new:
+            put_facts(db, facts, new=True)
+    write = _write_at_once if takes_all_at_once(db) else _write
+    there = write(db, moves, placed, followed)
+    if there.tags != len(moves):  # somebody took a tag away around the registry, or it was never there
+        for move in moves:
+            write_tag(db, move.model, move.version, STATUS_TAG, move.after.value)
+    if there.aliases != len(followed):
+        for alias, version in followed.items():
+            write_alias(db, moves[0].model, alias, version)
+    for status in left:
+        remove_alias(db, moves[0].model, status)
 
 
 def write_tag(db: Database, model: str, version: int, key: str, value: str) -> None:
@@ -154,6 +175,11 @@ def alias_target(db: Database, model: str, alias: str) -> int | None:
     return db.execute(select(_ALIAS.c.version).where(*where)).scalar()
 
 
+def aliases_of(db: Database, model: str, version: int) -> list[str]:
+    """The aliases of one version."""
+    return list(db.execute(_ALIASES, {"b_name": model, "b_version": version}).scalars())
+
+
 def version_tags(db: Database, model: str, version: int) -> dict[str, str]:
     where = (_TAG.c.workspace == _OURS, _TAG.c.name == model, _TAG.c.version == version)
     return {row.key: row.value for row in db.execute(select(_TAG.c.key, _TAG.c.value).where(*where))}
@@ -165,20 +191,31 @@ def _changed(db: Database, change: Update, values: dict[str, Any] | list[dict[st
     return int(done.rowcount)
 
 
-def _facts(db: Database, facts: Sequence[VersionFacts], new: set[int]) -> None:
-    known = [one for one in facts if one.version not in new]
-    if known:
-        db.execute(SET_STATUS, [status_row(one) for one in known])
-    for one in facts:
-        if one.version in new:
-            put_facts(db, one, new=True)
+def _write(db: Database, moves: Sequence[Move], placed: Sequence[VersionFacts], followed: dict[str, int]) -> Placed:
+    """The rows of versions that moved, and of the aliases that follow them, as far as they are there."""
+    db.execute(SET_STATUS, [status_row(facts) for facts in placed])
+    tags = [{"b_name": one.model, "b_version": one.version, "b_key": STATUS_TAG, "b_value": one.after} for one in moves]
+    changed = _changed(db, _SET_TAG, tags)
+    db.execute(_SET_STAGE, [_stage_of(move) for move in moves])
+    model = moves[0].model
+    aliases = [{"b_name": model, "b_alias": alias, "b_version": version} for alias, version in followed.items()]
+    return Placed(changed, _changed(db, _SET_ALIAS, aliases) if aliases else 0)
 
 
-def _tags(db: Database, moves: Sequence[Move]) -> None:
-    rows = [{"b_name": one.model, "b_version": one.version, "b_key": STATUS_TAG, "b_value": one.after} for one in moves]
-    if _changed(db, _SET_TAG, rows) != len(rows):  # somebody took a tag away around the registry, or it was never there
-        for move in moves:
-            write_tag(db, move.model, move.version, STATUS_TAG, move.after.value)
+def _write_at_once(
+    db: Database, moves: Sequence[Move], placed: Sequence[VersionFacts], followed: dict[str, int]
+) -> Placed:
+    rows = [
+        {
+            "version": move.version,
+            "status": move.after.value,
+            "stage": STAGES[move.after],
+            "at": milliseconds(move.at),
+            "served": facts.served,
+        }
+        for move, facts in zip(moves, placed, strict=True)
+    ]
+    return place_at_once(db, moves[0].model, _OURS, STATUS_TAG, rows, followed)
 
 
 def _stage_of(move: Move) -> dict[str, Any]:
@@ -186,22 +223,18 @@ def _stage_of(move: Move) -> dict[str, Any]:
     return {"b_name": move.model, "b_version": move.version, "b_stage": STAGES[move.after], "b_now": now}
 
 
-def _aliases(db: Database, moves: Sequence[Move], found: Sequence[VersionFacts]) -> None:
+def _followers(moves: Sequence[Move], found: Sequence[VersionFacts]) -> tuple[dict[str, int], list[str]]:
     """The alias of a status follows the version that came to it last; with nobody there it goes."""
-    model = moves[0].model
     touched = {status for move in moves for status in (move.before, move.after)} & ALIASED
-    followed: dict[str, int] = {}
+    followed, left = dict[str, int](), list[str]()
     for status in sorted(touched):
         here = [facts for facts in found if facts.status is status]
         last = max(here, key=lambda facts: (facts.entered_at or 0.0, facts.version), default=None)
         if last is None:
-            remove_alias(db, model, status.value)
+            left.append(status.value)
         else:
             followed[status.value] = last.version
-    rows = [{"b_name": model, "b_alias": alias, "b_version": version} for alias, version in followed.items()]
-    if rows and _changed(db, _SET_ALIAS, rows) != len(rows):
-        for alias, version in followed.items():
-            write_alias(db, model, alias, version)
+    return followed, left
 
 
 def _standing(row: Row[Any]) -> Standing:

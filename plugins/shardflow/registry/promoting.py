@@ -9,8 +9,8 @@ from typing import Any
 
 from shardflow.registry.audit import MOVED, Event
 from shardflow.registry.facts import VersionFacts
-from shardflow.registry.gate import Gate, Hearing
-from shardflow.registry.lifecycle import STAGES, not_allowed
+from shardflow.registry.gate import Case, Gate, Hearing
+from shardflow.registry.lifecycle import MOVES, STAGES, not_allowed
 from shardflow.registry.moving import Standing, in_production, place, standings
 from shardflow.registry.prompts import is_prompt
 from shardflow.registry.refusals import CONFLICT, refused_move
@@ -54,10 +54,23 @@ def planned(db: Database, wanted: Wanted, at: float) -> Plan | None:
     return Plan(move, (*([] if move.before is move.after else [move]), *others), tuple(found))
 
 
-def hearings(gate: Gate[Any], plan: Plan) -> list[Hearing]:
-    """What lifecycle and policy say about each move of a plan."""
+def imagined(wanted: Wanted, at: float) -> list[Move]:
+    """The moves that a wish may come to, before anybody looked where its version is and who has to give way."""
+    ways = [(before, wanted.after) for before, after in MOVES.items() if wanted.after in after]
+    if wanted.archive_others or wanted.after is Status.PRODUCTION:
+        ways.append((wanted.after, Status.ARCHIVED))
+    return [Move(wanted.model, wanted.version, *way, wanted.actor, at, wanted.reason) for way in ways]
+
+
+def cases(db: Database, gate: Gate[Any], plan: Plan) -> list[Case[Any] | Hearing]:
+    """What the registry knows about each move of a plan; those that the lifecycle does not have are judged by it."""
     known = {one.facts.version: one.facts for one in plan.found}
-    return [_heard(gate, move, known[move.version]) for move in plan.moves]
+    return [_case(db, gate, move, known[move.version]) for move in plan.moves]
+
+
+def hearings(gate: Gate[Any], found: Sequence[Case[Any] | Hearing]) -> list[Hearing]:
+    """What lifecycle and policy say about each of these moves."""
+    return [one if isinstance(one, Hearing) else gate.hear(one) for one in found]
 
 
 def carried_out(db: Database, wanted: Wanted, plan: Plan, heard: Sequence[Hearing]) -> list[Event]:
@@ -89,9 +102,9 @@ def _move(standing: Standing, wanted: Wanted, at: float, after: Status, reason: 
     return Move(facts.model, facts.version, facts.status, after, wanted.actor, at, reason)
 
 
-def _heard(gate: Gate[Any], move: Move, known: VersionFacts) -> Hearing:
+def _case(db: Database, gate: Gate[Any], move: Move, known: VersionFacts) -> Case[Any] | Hearing:
     impossible = not_allowed(move, served=known.served)
-    return Hearing(move, (impossible,)) if impossible else gate.hear(move, known)
+    return Hearing(move, (impossible,)) if impossible else gate.case(db, move, known)
 
 
 def _refused(wanted: Move, hearing: Hearing) -> Exception:

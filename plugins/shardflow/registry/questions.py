@@ -21,7 +21,7 @@ from shardflow.registry.actors import current_actor
 from shardflow.registry.evidence_tags import EXPLAIN_FILTER, LINEAGE_FILTER
 from shardflow.registry.gate import Gate
 from shardflow.registry.lineage_search import relatives
-from shardflow.registry.promoting import Wanted, hearings, now, planned
+from shardflow.registry.promoting import Wanted, cases, hearings, now, planned
 from shardflow.registry.terms import Status
 
 _ASKED = re.compile(
@@ -48,7 +48,8 @@ def answer(
 def _explained(reading: Callable[[], AbstractContextManager[Session]], gate: Gate[Any], wanted: Wanted) -> ModelVersion:
     with reading() as session:
         plan = planned(session, wanted, now())
-    heard = hearings(gate, plan) if plan else []
+        found = cases(session, gate, plan) if plan else []
+    heard = hearings(gate, found)
     refusals = [
         {"version": one.move.version, "rule": each.rule, "remedy": each.remedy, "found": each.found}
         for one in heard

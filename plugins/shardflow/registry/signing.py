@@ -21,16 +21,24 @@ from model_signing import signing, verifying
 from sigstore.errors import Error as SigstoreError
 
 from shardflow.errors import ShardflowError
-from shardflow.registry.evidence_digests import SIGNATURE_FILE, Files, behind_server, joined, local_directory
+from shardflow.registry.evidence_digests import (
+    SIGNATURE_FILE,
+    Files,
+    behind_server,
+    joined,
+    local_directory,
+    store_of,
+)
 from shardflow.registry.identities import identity_signer, own_sigstore
 from shardflow.registry.keys import key_path, password, private_key
 from shardflow.registry.policy.rules import TrustedKey
+from shardflow.registry.remembered import Remembered
 from shardflow.registry.signing_contents import Held, Said, Told, agreeing, read
 from shardflow.registry.tokens import in_words, token_errors, token_uri
 from shardflow.store.errors import PathMissing
-from shardflow.store.store import Store
 from shardflow.transport.url import SCHEME
 
+MOST_HOLDING = 10_000  # signatures that were found to hold
 MOST_BYTES = 64 << 20  # of a signature: some hundred bytes for each file of the model
 
 Sign = Callable[[signing.Config], signing.Config]
@@ -102,15 +110,30 @@ def checked(signature: bytes | None, files: Files, keys: Iterable[TrustedKey]) -
     """Whose of these keys has signed exactly these files."""
     if signature is None:
         return Checked((), "the model is not signed")
-    try:
-        said = read(signature)
-    except _MALFORMED:
-        return Checked((), "the signature cannot be read")
-    problems = {key.name: problem_with(said, files, key) for key in keys}
+    listed = repr(sorted(files.items())).encode()
+    problems = {key.name: _problem_by(signature, files, listed, key) for key in keys}
     by = tuple(name for name, problem in problems.items() if problem is None)
     if by:
         return Checked(by)
     return Checked((), min(filter(None, problems.values()), key=_weight, default=_NOBODY))
+
+
+def _problem_by(signature: bytes, files: Files, listed: bytes, key: TrustedKey) -> str | None:
+    """Why the signature by this key does not hold; that it does is found out once for the same of all three.
+
+    What an identity has signed is judged by the Sigstore of the moment.
+    """
+
+    def found() -> str | None:
+        try:
+            said = read(signature)
+        except _MALFORMED:
+            return "the signature cannot be read"
+        return problem_with(said, files, key)
+
+    if key.pem is None:
+        return found()
+    return _holding.of(found, signature, listed, key.pem.encode(), keep=lambda problem: problem is None)
 
 
 def _weight(problem: str) -> int:
@@ -118,6 +141,7 @@ def _weight(problem: str) -> int:
     return 2 if problem.startswith(_UNDECIDED) else int(problem == _NOBODY)
 
 
+_holding = Remembered["str | None"](MOST_HOLDING)
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _NOBODY = "it is signed by a key that the policy does not name"
 _UNDECIDED = "Sigstore cannot tell whether it holds"
@@ -151,8 +175,11 @@ def stored_signature(location: str) -> bytes | None:
     """The signature beside the files of a model, if there is one."""
     location = behind_server(location)
     if location.startswith(f"{SCHEME}:"):
-        store, root = Store.find(location)
+        store, root = store_of(location)
         try:
+            manifest = store.manifest(joined(root, SIGNATURE_FILE))
+            if manifest.inline is not None:
+                return manifest.inline
             with store.open(joined(root, SIGNATURE_FILE)) as file:
                 return file.read() if file.size <= MOST_BYTES else None
         except PathMissing:
@@ -167,7 +194,7 @@ def stored_signature(location: str) -> bytes | None:
 def store_beside(location: str, name: str, content: bytes) -> None:
     """Put a small file beside the files of a model."""
     if location.startswith(f"{SCHEME}:"):
-        store, root = Store.find(location)
+        store, root = store_of(location)
         store.put(io.BytesIO(content), joined(root, name), deltas=False)
         return
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415

@@ -13,6 +13,7 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry import SEARCH_MODEL_VERSION_MAX_RESULTS_DEFAULT as MOST_FOUND
 
 from shardflow.registry.actors import current_actor
+from shardflow.registry.acts import looking
 from shardflow.registry.audit import CREATED, DELETED, DESCRIBED, RENAMED, TAGGED
 from shardflow.registry.claims import is_reserved
 from shardflow.registry.gated import GatedStore, number_of
@@ -128,7 +129,7 @@ class ShardflowRegistryStore(GatedStore):
         model_id: str | None = None,
     ) -> ModelVersion:
         by_mlflow = super().create_model_version
-        with self._refusals_noted(), self.ManagedSessionMaker() as reading:
+        with self._refusals_noted(), looking(self._reading) as reading:
             if prompt := is_prompt(reading, name):
                 without_files(name, source)
             else:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Dialect,
     Engine,
     Index,
     Integer,
@@ -180,6 +181,11 @@ def _make(engine: Engine) -> None:
             connection.execute(AUDIT_HEAD.insert().values(id=1, seq=0, hash=""))
         # Written last: whoever finds this row finds everything.
         connection.execute(SCHEMA.insert().values(id=1, version=SCHEMA_VERSION))
+
+
+def dialect_of(db: Database) -> Dialect:
+    """Which kind of database this is."""
+    return (db.connection() if isinstance(db, Session) else db).dialect
 
 
 def seconds(at: int) -> float:
