@@ -14,6 +14,7 @@ from harness.places import Workspace
 from shardflow.registry.evidence_digests import SIGNATURE_FILE, files_of
 from shardflow.registry.evidence_statements import stated
 from shardflow.registry.keys import make_key, public_pem, signer
+from shardflow.registry.policy import default_text
 from shardflow.registry.signing import signed, store_beside, with_key
 from shardflow.registry.statements import Statement, add_statement
 from shardflow.registry.store import ShardflowRegistryStore
@@ -26,7 +27,7 @@ _VERSION = SqlModelVersion.__table__
 
 
 def evidenced(space: Workspace, name: str, store: ShardflowRegistryStore, models: Iterable[str], version: int) -> str:
-    """Give one version of each model files of its own, a signature and a verdict; the policy that asks for both."""
+    """Give one version of each model files of its own, a signature and a verdict; by whose key, they are told."""
     home = space.path(name)
     home.mkdir()
     key = make_key(home / "key.pem")
@@ -39,7 +40,7 @@ def evidenced(space: Workspace, name: str, store: ShardflowRegistryStore, models
         with noting_sha256():
             kept.put(files, model)
         hand_in(f"{kept.url}/{model}", store, model, version, key)
-    return policy(public_pem(key))
+    return public_pem(key)
 
 
 def hand_in(location: str, store: ShardflowRegistryStore, model: str, version: int, key: object) -> None:
@@ -55,6 +56,16 @@ def hand_in(location: str, store: ShardflowRegistryStore, model: str, version: i
 
 
 def policy(pem: str) -> str:
-    body = "".join(f"      {line}\n" for line in pem.splitlines())
+    """It asks for both."""
     needed = "{evaluation: {suite: bench, by: bench}, signature: {by: bench}}"
-    return f"keys:\n  bench:\n    public: |\n{body}rules: [{{to: production, require: {needed}}}]\n"
+    return f"{_keys(pem)}rules: [{{to: production, require: {needed}}}]\n"
+
+
+def shipped(pem: str) -> str:
+    """What `shardflow policy init` writes."""
+    return default_text().replace("keys: {}\n", _keys(pem))
+
+
+def _keys(pem: str) -> str:
+    body = "".join(f"      {line}\n" for line in pem.splitlines())
+    return f"keys:\n  bench:\n    public: |\n{body}"

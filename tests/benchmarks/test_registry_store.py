@@ -22,10 +22,7 @@ def test_it_measures_beside_mlflows_own_store(tmp_path: Path) -> None:
     assert [figure["what"].partition(": ")[2].split(",")[0] for figure in figures] == [
         "lookup by alias",
         "lookup by semantic version",
-        "transition",
-        "transition",
-        "transition",
-        "transition",
+        *["transition"] * 6,
         "registering a version",
         "lineage of 20 in a line",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,11 @@ from shardflow.errors import ShardflowError
 
 
 def logged(dataset: Any) -> Any:
-    """A dataset as MLflow gives it back after it was logged."""
-    with mlflow.start_run() as run:
+    """A dataset as MLflow gives it back after it was logged.
+
+    In an experiment of its own: in one, MLflow takes data of the same name and digest for what it has, source and all.
+    """
+    with mlflow.start_run(experiment_id=mlflow.create_experiment(secrets.token_hex(4))) as run:
         mlflow.log_input(dataset, context="training")
     (found,) = mlflow.get_run(run.info.run_id).inputs.dataset_inputs
     return found.dataset
