@@ -21,7 +21,6 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import numpy as np
 from blake3 import blake3
 
 from shardflow.errors import ShardflowError
@@ -29,7 +28,7 @@ from shardflow.registry.remembered import Remembered
 from shardflow.store import known
 from shardflow.store.care.noting import digests, note_sha256
 from shardflow.store.errors import StoreMissing
-from shardflow.store.manifest import decode_manifest
+from shardflow.store.manifest import decode_contents
 from shardflow.store.store import Store
 from shardflow.transport.url import SCHEME, StoreURL
 
@@ -179,15 +178,14 @@ def _in_store(location: str) -> Iterator[tuple[str, ModelFile]]:
 
 def _held(data: memoryview, path: str) -> ModelFile | None:
     """A file in a store, by its manifest; of a small one the content is here. None for an empty directory."""
-    manifest = decode_manifest(data, path)
-    if manifest.kind != "file":
+    contents = decode_contents(data, path)
+    if contents.kind != "file":
         return None
-    if manifest.inline is not None:
-        sha256 = hashlib.sha256(manifest.inline).hexdigest()
-        return ModelFile(len(manifest.inline), blake3(manifest.inline).hexdigest(), sha256)
-    names = manifest.table.chunk[manifest.sequence.astype(np.int64)]
-    noted = manifest.sha256.hex() if manifest.sha256 else None
-    return ModelFile(manifest.size, manifest.digest.hex(), noted, blake3(names.tobytes()).hexdigest())
+    if contents.inline is not None:
+        sha256 = hashlib.sha256(contents.inline).hexdigest()
+        return ModelFile(len(contents.inline), blake3(contents.inline).hexdigest(), sha256)
+    noted = contents.sha256.hex() if contents.sha256 else None
+    return ModelFile(contents.size, contents.digest.hex(), noted, blake3(contents.names).hexdigest())
 
 
 def _below(directory: Path) -> Iterator[tuple[str, ModelFile]]:

@@ -9,9 +9,12 @@ it compresses well, and a file of a million chunks loads without a million Pytho
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,6 +29,7 @@ from shardflow.store.pack import HEAD_BYTES, MAX_CHUNK_BYTES
 MAGIC = b"SHFLMF\x00\x01"
 HEAD = 40
 MAX_BODY_BYTES = 512 << 20
+CHUNK_NAME_BYTES = 32
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -117,6 +121,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Body)
+_of_thread = threading.local()
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -148,6 +153,46 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def decode_manifest(data: Buffer, name: str) -> Manifest:
     """Parse and check a manifest; every error names it."""
+    with _told(name):
+        manifest = _from_body(_body_in(data, name))
+        _validate(manifest)
+    return manifest
+
+
+class Contents(NamedTuple):
+    """What a stored file is made of, wherever that lies."""
+
+    kind: Literal["file", "directory"]
+    size: int
+    digest: bytes
+    sha256: bytes | None
+    inline: bytes | None
+    names: bytes  # of its chunks, in the order of the file
+
+
+def decode_contents(data: Buffer, name: str) -> Contents:
+    """A part of what `decode_manifest` gives, in a third of the time: where chunks lie is neither told nor checked."""
+    with _told(name):
+        body = _body_in(data, name)
+        if len(body.chunk) % CHUNK_NAME_BYTES:
+            raise ValueError("a name of a chunk is malformed")
+        sequence = _u32(body.sequence)
+        if len(sequence) and int(sequence.max()) >= len(body.chunk) // CHUNK_NAME_BYTES:
+            raise ValueError("its sequence names a chunk that is not in its table")
+        names = np.frombuffer(body.chunk, np.uint8).reshape(-1, CHUNK_NAME_BYTES)[sequence].tobytes()
+    return Contents(body.kind, body.size, body.digest, body.sha256, body.inline, names)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What a parser says, as an error that names the manifest."""
+    try:
+        yield
+    except (msgspec.MsgspecError, zstandard.ZstdError, ValueError, RecursionError) as error:
+        raise _damaged(name, f"is not valid: {error}") from None
+
+
+def _body_in(data: Buffer, name: str) -> _Body:
     view = memoryview(data)
     magic = bytes(view[:8])
     if magic[:6] != MAGIC[:6] or view.nbytes < HEAD:
@@ -156,13 +201,7 @@ def decode_manifest(data: Buffer, name: str) -> Manifest:
         raise _damaged(name, "fails its digest")
     if magic != MAGIC:
         raise FormatUnknown(f"{name} is stored in a format from the future", remedy="upgrade Shardflow")
-    try:
-        body = _decoder.decode(_inflate(view[HEAD:]))
-        manifest = _from_body(body)
-        _validate(manifest)
-    except (msgspec.MsgspecError, zstandard.ZstdError, ValueError, RecursionError) as error:
-        raise _damaged(name, f"is not valid: {error}") from None
-    return manifest
+    return _decoder.decode(_inflate(view[HEAD:]))
 
 
 def _digest(magic: bytes, frame: Buffer) -> bytes:
@@ -175,7 +214,15 @@ def _inflate(frame: memoryview) -> bytes:
     declared = zstandard.frame_content_size(frame)
     if not 0 <= declared <= MAX_BODY_BYTES:
         raise ValueError(f"declares {declared} bytes, over the limit of {MAX_BODY_BYTES}")
-    return zstandard.ZstdDecompressor().decompress(frame, max_output_size=declared)
+    return _inflater().decompress(frame, max_output_size=declared)
+
+
+def _inflater() -> zstandard.ZstdDecompressor:
+    """Of this thread: to make one takes as long as a small manifest does."""
+    made: zstandard.ZstdDecompressor | None = getattr(_of_thread, "inflater", None)
+    if made is None:
+        made = _of_thread.inflater = zstandard.ZstdDecompressor()
+    return made
 
 
 def _from_body(body: _Body) -> Manifest:
@@ -233,8 +280,10 @@ def _validate(manifest: Manifest) -> None:
 def _validate_bases(table: ChunkTable) -> None:
     if len(table.base_count) != len(table) or int(table.base_count.sum(dtype=np.int64)) != len(table.base):
         raise ValueError("its bases differ in number")
+    if not len(table.base):
+        return
     owners = np.repeat(np.arange(len(table), dtype=np.uint32), table.base_count)
-    if len(owners) and (table.base >= owners).any():
+    if (table.base >= owners).any():
         raise ValueError("a chunk is coded against one that does not come before it")
 
 

@@ -74,6 +74,8 @@ def path_of(key: str) -> str:
     segments = key.removeprefix(TREE).split("/")
     if segments[-1] == EMPTY_DIRECTORY:
         segments = segments[:-1]
+    if _PLAIN.fullmatch(key) and segments != [""] and normal(key.removeprefix(TREE)) == "/".join(segments):
+        return "/".join(segments)  # most keys: the path, as it is
     if not key.isascii() or any(_ESCAPE.search(segment) for segment in segments):
         raise BadPath(f"key {key!r} is not one a store writes", remedy="remove the foreign object")
     path = "/".join(unquote_to_bytes(segment).decode("utf-8", "surrogateescape") for segment in segments)

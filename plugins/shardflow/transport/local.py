@@ -129,7 +129,7 @@ class LocalFiles:
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[int]:
-        fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_CLOEXEC)  # to put a Path together takes as long
         try:
             yield fd
         finally:
