@@ -154,6 +154,7 @@ def measure(report: Report, stores: Pair, place: str, sizes: dict[str, int], spa
     report.add(compared(f"{place}: transition, policy looks at facts", stores.times(some(), promoted)))
     names, others = some()[:EVIDENCED], some()[:EVIDENCED]
     key = evidenced(space, f"evidence-{place}", stores.ours, [*names, *others], VERSIONS - 1)
+    settle()  # the files just stored are not to be written while moves are timed
     on_evidence(report, stores, f"{place}: transition, the policy that ships", shipped(key), names)
     signed = f"{place}: transition, policy asks for an evaluation and a signature"
     on_evidence(report, stores, signed, policy(key), others, judged=False)
