@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.cases import EVERY_DTYPE, KERNELS, joined, noise, using, weights
+from codec.hostile import damaged
 from shardflow.codec import CodecId, decode, encode
 from shardflow.dtype import DType
 from shardflow.errors import CorruptData
@@ -68,24 +69,11 @@ def test_made_up_planes_are_refused_or_fill_the_target(
 def test_a_damaged_stream_is_refused_or_decodes_to_the_right_size(dtype: DType, data: st.DataObject) -> None:
     plain = weights(dtype, 900)[:-1]
     encoded = encode(plain, dtype)
-    stored = bytearray(joined(encoded))
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(stored) - 1))
-        kind = data.draw(st.sampled_from(["flip", "cut", "insert", "copy"]))
-        if kind == "flip":
-            stored[at] ^= 1 << data.draw(st.integers(0, 7))
-        elif kind == "cut":
-            del stored[at : at + data.draw(st.integers(1, 40))]
-        elif kind == "insert":
-            stored[at:at] = data.draw(st.binary(min_size=1, max_size=20))
-        else:
-            stored[at : at + 16] = stored[:16]
-        if not stored:
-            break
+    stored = damaged(data, joined(encoded))
     results = set()
     for kernels in KERNELS:
         with using(kernels):
-            results.add(attempt(encoded.codec, bytes(stored), len(plain)))
+            results.add(attempt(encoded.codec, stored, len(plain)))
     assert len(results) == 1
 
 

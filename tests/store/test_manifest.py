@@ -20,7 +20,6 @@ from shardflow.store.manifest import (
     MAX_BODY_BYTES,
     ChunkTable,
     Manifest,
-    decode_contents,
     decode_manifest,
     empty_table,
     encode_manifest,
@@ -125,22 +124,6 @@ def body_of(manifest: Manifest) -> Body:
 @given(manifests())
 def test_any_manifest_round_trips(manifest: Manifest) -> None:
     assert same(decode_manifest(encode_manifest(manifest), "x"), manifest)
-
-
-@given(manifests())
-def test_what_a_file_is_made_of_can_be_had_without_where_that_lies(manifest: Manifest) -> None:
-    contents = decode_contents(encode_manifest(manifest), "some")
-    assert (contents.kind, contents.size, contents.digest) == (manifest.kind, manifest.size, manifest.digest)
-    assert (contents.sha256, contents.inline) == (manifest.sha256, manifest.inline)
-    assert contents.names == b"".join(manifest.table.id(row) for row in manifest.sequence)
-
-
-@pytest.mark.parametrize("lie", [{"sequence": np.uint32([9]).tobytes()}, {"chunk": b"short"}])
-def test_contents_that_cannot_be_are_refused(lie: Body) -> None:
-    with pytest.raises(ManifestDamaged, match="the manifest of some is not valid"):
-        decode_contents(sealed(body_of(example()) | lie), "some")
-    with pytest.raises(ManifestDamaged, match="fails its digest"):
-        decode_contents(flipped(encode_manifest(example()), 500), "some")
 
 
 @given(st.binary(max_size=200), st.lists(st.text(max_size=5), max_size=2))

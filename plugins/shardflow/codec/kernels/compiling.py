@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numba
 import numba.extending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
+
+    Loop: TypeAlias = Callable[..., int]  # how much it made, or nothing worth looking at
+    SignatureFor: TypeAlias = Callable[[Any], Any]
+    """The signature of a loop for one type of word."""
 
 types: Any = numba.types  # typed in parts only
 _intrinsic: Any = numba.extending.intrinsic
@@ -22,6 +28,22 @@ def compiled(loop: Callable[..., Any], signature: Any) -> Callable[..., Any]:
     except Exception:  # noqa: BLE001 - an unwritable, full or damaged cache; if it is the loop, the next line says so
         fast = numba.njit(signature, nogil=True)(loop)
     return fast
+
+
+class CompiledLoops:
+    """Loops by name, each compiled for a width of words, or read from numba's cache, when it is first needed."""
+
+    def __init__(self, loops: Mapping[str, tuple[Loop, SignatureFor]]) -> None:
+        self._loops = loops
+        self._lock = threading.Lock()
+        self._compiled: dict[tuple[str, int], Loop] = {}
+
+    def loop(self, name: str, width: int) -> Loop:
+        with self._lock:
+            if (name, width) not in self._compiled:
+                loop, signature = self._loops[name]
+                self._compiled[name, width] = compiled(loop, signature(WORDS[width]))
+            return self._compiled[name, width]
 
 
 def read(element: Any) -> Any:

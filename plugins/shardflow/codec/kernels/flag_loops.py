@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shardflow.codec.buffers import scratch
-from shardflow.codec.kernels.compiling import WORDS, compiled, counted_ones, read, trailing_zeros, types, written
+from shardflow.codec.kernels.compiling import CompiledLoops, counted_ones, read, trailing_zeros, types, written
 from shardflow.codec.kernels.flags import FLAGS_AT_ONCE, FlagKernels, check_edge, check_others
 from shardflow.codec.kernels.fused import COMMON_WIDTHS
 
@@ -26,8 +25,7 @@ class FusedFlagKernels(FlagKernels):
     """Each loop is compiled, or read from numba's cache, when it is first needed."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loops: dict[tuple[str, int], Callable[..., int]] = {}
+        self._loop = CompiledLoops(_LOOPS).loop
 
     @classmethod
     def ready(cls) -> FusedFlagKernels:
@@ -37,13 +35,6 @@ class FusedFlagKernels(FlagKernels):
             for width in widths:
                 made._loop(name, width)
         return made
-
-    def _loop(self, name: str, width: int) -> Callable[..., int]:
-        with self._lock:
-            if (name, width) not in self._loops:
-                loop, signature = _LOOPS[name]
-                self._loops[name, width] = compiled(loop, signature(WORDS[width]))
-            return self._loops[name, width]
 
     def unequal(self, words: Words, others: Words, out: Flags) -> None:
         check_others(words, others, out)

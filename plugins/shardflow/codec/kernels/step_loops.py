@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shardflow.codec.kernels.compiling import WORDS, compiled, read, types, written
+from shardflow.codec.kernels.compiling import CompiledLoops, read, types, written
 from shardflow.codec.kernels.fused import COMMON_WIDTHS
 from shardflow.codec.kernels.steps import (
     Grouping,
@@ -33,8 +32,7 @@ class FusedStepKernels(StepKernels):
     """Each loop is compiled, or read from numba's cache, when it is first needed."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loops: dict[tuple[str, int], Callable[..., int]] = {}
+        self._loop = CompiledLoops(_LOOPS).loop
 
     @classmethod
     def ready(cls) -> FusedStepKernels:
@@ -44,13 +42,6 @@ class FusedStepKernels(StepKernels):
             for name in _LOOPS:
                 made._loop(name, width)
         return made
-
-    def _loop(self, name: str, width: int) -> Callable[..., int]:
-        with self._lock:
-            if (name, width) not in self._loops:
-                loop, signature = _LOOPS[name]
-                self._loops[name, width] = compiled(loop, signature(WORDS[width]))
-            return self._loops[name, width]
 
     def steps(self, words: Words, starts: Words, number: Number, out: Words) -> None:
         check_alike(words, starts, number, out)
