@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from codec.cases import KERNELS, using
+from codec.cases import KERNELS, noise, using
 from shardflow.codec import CodecId, decode
+from shardflow.codec.numbers import EVERY_NUMBER
 from shardflow.errors import CorruptData
+
+BASE = noise(4000)
+NUMBERS = sorted((number.width, number.mantissa) for number in EVERY_NUMBER)
+
+run = st.one_of(
+    st.tuples(st.integers(0, 5), st.binary(min_size=1, max_size=1)),
+    st.tuples(st.integers(64, 69), st.binary(max_size=40)),
+    st.tuples(st.integers(192, 197), st.binary(max_size=12)),
+)
 
 
 def attempt(codec: CodecId, stored: bytes, size: int, bases: list[bytes]) -> bytes | None:

@@ -11,29 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.cases import EVERY_DTYPE, joined, noise, using
-from codec.hostile import attempt, by_both_sets, damaged
+from codec.hostile import BASE, NUMBERS, attempt, by_both_sets, damaged, run
 from codec.pairs import assert_delta, neighbours, trained
 from shardflow.codec import CodecId, decode, encode_against, unchanged
 from shardflow.codec.buffers import _scratch
-from shardflow.codec.numbers import EVERY_NUMBER
 from shardflow.dtype import DType
 from shardflow.errors import CorruptData
-
-BASE = noise(4000)
-NUMBERS = sorted((number.width, number.mantissa) for number in EVERY_NUMBER)
 
 
 @settings(max_examples=300)
 @given(stored=st.binary(max_size=200), size=st.integers(0, 400))
 def test_made_up_bytes_are_refused_or_fill_the_target(stored: bytes, size: int) -> None:
     by_both_sets(CodecId.DELTA, stored, size, [BASE[:size]])
-
-
-run = st.one_of(
-    st.tuples(st.integers(0, 5), st.binary(min_size=1, max_size=1)),
-    st.tuples(st.integers(64, 69), st.binary(max_size=40)),
-    st.tuples(st.integers(192, 197), st.binary(max_size=12)),
-)
 
 
 @settings(max_examples=600)

@@ -11,16 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.cases import EVERY_DTYPE, joined, noise, using
-from codec.hostile import attempt, by_both_sets, damaged
+from codec.hostile import BASE, NUMBERS, attempt, by_both_sets, damaged, run
 from codec.pairs import disturbed, listed, neighbours
 from codec.test_sparse import head, runs, stepped
 from shardflow.codec import CodecId, decode, encode_against, unchanged
-from shardflow.codec.numbers import EVERY_NUMBER, number_of
+from shardflow.codec.numbers import number_of
 from shardflow.dtype import DType
 from shardflow.errors import CorruptData
 
-BASE = noise(4000)
-NUMBERS = sorted((number.width, number.mantissa) for number in EVERY_NUMBER)
 ONE_CLASS = b"\x00\x01"  # no low bits
 
 
@@ -34,13 +32,6 @@ def refusal(stored: bytes, size: int) -> str:
 @given(stored=st.binary(max_size=200), size=st.integers(0, 400))
 def test_made_up_bytes_are_refused_or_fill_the_target(stored: bytes, size: int) -> None:
     by_both_sets(CodecId.SPARSE, stored, size, [BASE[:size]])
-
-
-run = st.one_of(
-    st.tuples(st.integers(0, 5), st.binary(min_size=1, max_size=1)),
-    st.tuples(st.integers(64, 69), st.binary(max_size=40)),
-    st.tuples(st.integers(192, 197), st.binary(max_size=12)),
-)
 
 
 @settings(max_examples=600)
