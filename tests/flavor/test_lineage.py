@@ -15,6 +15,7 @@ from flavor.models import NET, Net, net
 from shardflow import flavor
 from shardflow.flavor import lineage
 from shardflow.flavor.changes import BASES_NEEDED
+from shardflow.store import hints
 from shardflow.store.errors import ChunkDamaged
 from shardflow.store.store import Store
 
@@ -69,6 +70,15 @@ def test_without_a_name_the_model_that_shares_most_is_found(experiment: str) -> 
     assert "shardflow.parent" not in tags
     assert tags["shardflow.tensors_changed"] == "1"
     assert not mlflow.get_run(run.info.run_id).inputs.model_inputs
+
+
+def test_the_model_is_found_though_the_new_ones_hint_takes_the_place_of_its_own(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints, "SLOTS", 1)
+    model = net(width=192)
+    first = flavor.log_model(model, **LARGE)
+    assert tags_of(flavor.log_model(trained(model), **LARGE))["shardflow.found_base"] == first.model_id
 
 
 def test_of_a_chain_the_last_version_is_found(experiment: str) -> None:

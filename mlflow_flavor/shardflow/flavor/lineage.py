@@ -75,7 +75,9 @@ def found_parent(url: str, written: Written) -> Parent | None:
     if not written.reused and not BASES_NEEDED & written.codecs.keys():
         return None
     store, path = Store.find(url)
-    found = most_alike(store, path, [file.name for file in written.files])
+    largest = max(written.files, key=lambda file: file.size).name
+    largest = f"{path}/{largest}" if path else largest
+    found = most_alike(store, largest, written.looked_at.get(largest, ()))
     model_id = model_id_in(f"/{found}") if found else None
     if found is None or model_id is None:
         return None

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shardflow.errors import ShardflowError
-from shardflow.store import hints
 from shardflow.store.manifest import Manifest
 from shardflow.store.store import Store
 
-CANDIDATES = 4
 LEAST_SAVED = 0.5  # of a model's bytes: against an unrelated one a delta may save a little, too
 
 
-def most_alike(store: Store, path: str, names: Sequence[str]) -> str | None:
-    """The directory of the model that spared the files in a directory most bytes, if it spared them many.
+def most_alike(store: Store, path: str, looked_at: Sequence[str]) -> str | None:
+    """The directory of the model that spared a file most bytes when it was put, if it spared it many.
 
-    Either a chunk is the same, or it is coded against one of the other's. Among equals, the newest.
+    `looked_at` are the files that it was coded against: the hints to them may be gone, the file's own took their
+    place. Either a chunk is the same, or it is coded against one of the other's. Among equals, the newest.
     """
-    manifest = max((store.manifest(f"{path}/{name}" if path else name) for name in names), key=lambda one: one.size)
-    found = [similar.path for similar in hints.look_up(store.transport, manifest.features)]
-    others = [other for other in found if _directory(other) != path][:CANDIDATES]
+    manifest = store.manifest(path)
     saved: dict[tuple[int, float], str] = {}
-    for other in others:
+    for other in looked_at:
+        if _directory(other) == _directory(path):
+            continue  # an earlier attempt of the same model
         try:
             theirs = store.manifest(other)
         except ShardflowError:
-            continue  # hints may be of what was removed
+            continue  # it may have been removed since
         saved[_saved(manifest, theirs), theirs.created] = other
     most = max(saved, default=None)
     return _directory(saved[most]) if most is not None and most[0] >= LEAST_SAVED * manifest.size else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Written:
     sent: int | None = None  # bytes that went over the wire; only a store knows
     reused: int | None = None  # bytes that the store had already
     codecs: Mapping[str, int] = field(default_factory=dict)  # chunks by encoding
+    looked_at: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by a path in the store: files like that
 
 
 def into_store(weights: Weights, url: str, base: str | None = None) -> Written:
@@ -41,7 +42,8 @@ def into_store(weights: Weights, url: str, base: str | None = None) -> Written:
     found = zip(weights.sources, stats, strict=True)
     files = tuple(StoredFile(source.path, stat.size, stat.digest or "") for source, stat in found)
     _remove_others(store, path, {file.name for file in files})
-    return Written(files, done.totals.bytes_sent, done.bytes_reused, sum_of(path, stats).codecs)
+    codecs = sum_of(path, stats).codecs
+    return Written(files, done.totals.bytes_sent, done.bytes_reused, codecs, done.looked_at)
 
 
 def into_directory(weights: Weights, directory: Path) -> Written:

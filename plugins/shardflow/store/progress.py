@@ -21,6 +21,7 @@ class Progress:
     bytes_on_bases: int = 0  # of bytes_done: stored by how they differ from something the store has
     packs_sent: int = 0
     totals: Totals = field(default_factory=Totals)
+    looked_at: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by the path of a file put: earlier ones
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, done: int, *, reused: int = 0, on_bases: int = 0) -> None:
@@ -34,6 +35,7 @@ class Progress:
         with self._lock:
             self.files_done = self.files_unchanged = 0
             self.bytes_done = self.bytes_reused = self.bytes_on_bases = 0
+            self.looked_at.clear()
 
     def as_dict(self) -> dict[str, int]:
         """The result of an operation, for `--json`."""

@@ -273,6 +273,8 @@ class Writer:
                 manifest = self._manifest_at(candidate)
                 if manifest is not None:
                     known.append(Known(candidate, manifest, self._catalog.add_manifest(manifest)))
+        if known:
+            self._progress.looked_at[source.path] = tuple(each.path for each in known)
         return known
 
     def _manifest_at(self, path: str) -> Manifest | None:
