@@ -6,15 +6,22 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import pytest
+from mlflow.exceptions import MlflowException
 from sqlalchemy import create_engine, select
 
 from registry.opened import Registry, Rules, opened
 from shardflow.registry.audit import whole_trail
+from shardflow.registry.facts import VersionFacts
+from shardflow.registry.gate import NO_FACTS, Gate
+from shardflow.registry.gathering import subject_of
 from shardflow.registry.lifecycle import STAGES
+from shardflow.registry.moving import version_tags
 from shardflow.registry.refusals import Refused
-from shardflow.registry.tables import AUDIT_HEAD, prepare
-from shardflow.registry.terms import Facts, Status
+from shardflow.registry.tables import AUDIT_HEAD, Database, prepare
+from shardflow.registry.terms import Facts, Move, Status
 from shardflow.registry.trail import stages_told
 
 AT_ONCE = 50
@@ -109,6 +116,41 @@ def test_a_policy_that_asks_for_evidence_judges_every_promotion_by_who_serves_th
         assert registry.serving() == [8]
         assert len([error for error in errors if error]) == 8 - len(took_over)
         agrees(registry)
+
+
+class Withdrawing(Rules):
+    """A policy that goes by a tag, which is taken away as soon as it was looked at."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(lambda _, facts: None if facts.metrics["passed"] else "test it again", frozenset({"metrics"}))
+        self.uri = uri
+
+    def gate(self) -> Gate[Rules]:
+        def look(db: Database, facts: VersionFacts, _: frozenset[str]) -> bool:
+            return "tests" in version_tags(db, facts.model, facts.version)
+
+        def gather(_policy: Rules, _move: Move, _needs: frozenset[str], passed: bool) -> Facts:
+            if passed:
+                with opened(self.uri) as other:
+                    other.store.delete_model_version_tag("llama", "1", "tests")
+            return replace(NO_FACTS, metrics={"passed": float(passed)})
+
+        return Gate(lambda: self, look, gather)
+
+
+def test_evidence_withdrawn_while_files_are_looked_at_does_not_count(database_uri: str) -> None:
+    with opened(database_uri) as before:
+        before.register(tests="passed")
+    with opened(database_uri, Withdrawing(database_uri)) as registry:
+        with pytest.raises(Refused, match="Test it again"):
+            registry.store.transition_model_version_stage("llama", 1, "Staging", False)
+        assert registry.statuses() == {1: "draft"}
+
+
+def test_a_version_removed_while_it_is_looked_at_is_told_in_a_line(registry: Registry) -> None:
+    gone = VersionFacts("llama", 7, Status.STAGING, 1.0)
+    with registry.store.engine.connect() as db, pytest.raises(MlflowException, match="llama/7 was removed or renamed"):
+        subject_of(db, gone, frozenset({"verdicts"}))
 
 
 def test_versions_and_moves_of_several_models_at_once_share_one_chain(any_registry: Registry) -> None:

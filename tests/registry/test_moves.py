@@ -282,6 +282,20 @@ def test_the_trail_keeps_the_words_of_a_move_as_they_were_said(any_registry: Reg
     assert any_registry.verified().flaws == ()
 
 
+def test_a_move_gives_the_version_as_mlflow_itself_tells_it_and_touches_its_model(any_registry: Registry) -> None:
+    any_registry.register(framework="torch")
+    any_registry.store.set_registered_model_alias("llama", "candidate", 1)
+    any_registry.store.update_model_version("llama", 1, "made to be moved")
+    before = any_registry.store.get_registered_model("llama").last_updated_timestamp or 0
+    for stage in ("Staging", "Production"):
+        given = any_registry.store.transition_model_version_stage("llama", 1, stage, True)
+        assert vars(given) == vars(any_registry.version("llama", 1))
+    assert (given.current_stage, given.aliases) == ("Production", ["candidate", "production"])
+    assert given.tags == {"framework": "torch", "shardflow.status": "production"}
+    model = any_registry.store.get_registered_model("llama")
+    assert model.last_updated_timestamp == given.last_updated_timestamp > before
+
+
 def test_the_aliases_of_a_version_are_those_that_mlflow_itself_tells(any_registry: Registry) -> None:
     any_registry.register(versions=2)
     any_registry.register("other")

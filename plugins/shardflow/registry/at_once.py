@@ -27,6 +27,8 @@ WITH moved AS (
 ), stages AS (
     UPDATE model_versions AS t SET current_stage = moved.stage, last_updated_time = moved.at
     FROM moved WHERE t.workspace = :workspace AND t.name = :model AND t.version = moved.version
+), models AS (
+    UPDATE registered_models SET last_updated_time = :at WHERE workspace = :workspace AND name = :model
 ), tags AS (
     UPDATE model_version_tags AS t SET value = moved.status
     FROM moved WHERE t.workspace = :workspace AND t.name = :model AND t.version = moved.version AND t.key = :tag
@@ -62,12 +64,15 @@ def takes_all_at_once(db: Database) -> bool:
 
 
 def place_at_once(
-    db: Database, model: str, workspace: str, tag: str, moved: Sequence[Mapping[str, Any]], followed: Mapping[str, int]
+    db: Database, which: Mapping[str, Any], moved: Sequence[Mapping[str, Any]], followed: Mapping[str, int]
 ) -> Placed:
-    """Write where versions of a model are now: their facts, stages and tags, and the aliases that follow them."""
+    """Write where versions of a model are now: their facts, stages and tags, and the aliases that follow them.
+
+    `which` names the model, its workspace, the tag of a version that shows its status, and the time `at` of it all.
+    """
     rows = [{"alias": alias, "version": version} for alias, version in followed.items()]
     given = {"moved": json.dumps([*moved]), "followed": json.dumps(rows)}
-    return Placed(*db.execute(_PLACE, {"model": model, "workspace": workspace, "tag": tag, **given}).one())
+    return Placed(*db.execute(_PLACE, {**which, **given}).one())
 
 
 def append_at_once(db: Database, from_seq: int, to_seq: int, to_hash: str, rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -17,12 +17,13 @@ from shardflow.registry.actors import current_actor
 from shardflow.registry.acts import Act, Acts, Sessions, for_reading, looking
 from shardflow.registry.audit import Event
 from shardflow.registry.database import plain_uri, prepared, require_one_workspace
-from shardflow.registry.gate import Gate, Hearing
+from shardflow.registry.gate import Case, Gate, Hearing
 from shardflow.registry.gathering import gate_for, tracking_for
 from shardflow.registry.moving import aliases_of
 from shardflow.registry.promoting import Wanted, carried_out, cases, hearings, imagined, now, planned
 from shardflow.registry.prompts import is_prompt
 from shardflow.registry.refusals import Refused, noting
+from shardflow.registry.tables import Database
 from shardflow.registry.terms import Status
 
 _logger = logging.getLogger("mlflow.shardflow")  # one that MLflow's own set-up shows
@@ -58,10 +59,11 @@ class GatedStore(SqlAlchemyStore):
         answer: Callable[[], T],
         *,
         untouched: Callable[[], T] | None = None,
+        moved: Callable[[Database], T] | None = None,
         reason: str | None = None,
         archive_others: bool = False,
     ) -> T:
-        """Carry out a move and give MLflow's answer.
+        """Carry out a move and give MLflow's answer, or `moved` if there is a shorter way to the same once it is done.
 
         What is none of a model that is there is `untouched`, if that differs from the answer.
         """
@@ -69,24 +71,27 @@ class GatedStore(SqlAlchemyStore):
         if number is None:
             return (untouched or answer)()
         wanted, at = Wanted(name, number, after, current_actor(), via, reason, archive_others), now()
-        heard = self._heard_ahead(wanted, at)
+        ahead, heard = self._heard_ahead(wanted, at)
         with self._act() as act:
             plan = planned(act.db, wanted, at)
             if plan is None:
                 return (untouched or answer)()
-            if [one.move for one in heard] != list(plan.moves):  # not heard yet, or somebody was faster
-                heard = hearings(self._gate, cases(act.db, self._gate, plan))
+            found = cases(act.db, self._gate, plan)
+            if (
+                found != ahead
+            ):  # not heard yet, or changed since: who is where, what is stated, the policy
+                heard = hearings(self._gate, found)
             act.note(*carried_out(act.db, wanted, plan, heard))
-            return answer()
+            return moved(act.db) if moved and plan.moves else answer()
 
-    def _heard_ahead(self, wanted: Wanted, at: float) -> list[Hearing]:
+    def _heard_ahead(self, wanted: Wanted, at: float) -> tuple[list[Case[Any] | Hearing], list[Hearing]]:
         """What is said about a move that may rest on evidence; while that is gathered nobody else has to wait."""
         if not self._gate.wants_facts(imagined(wanted, at)):
-            return []
+            return [], []
         with looking(self._reading) as db:
             plan = planned(db, wanted, at)
             found = cases(db, self._gate, plan) if plan else []
-        return hearings(self._gate, found)
+        return found, hearings(self._gate, found)
 
     @contextmanager
     def _act(self) -> Iterator[Act]:

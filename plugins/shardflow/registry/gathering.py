@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
-from sqlalchemy import Row, and_, bindparam, select
+from sqlalchemy import Row, Select, and_, bindparam, select
 
 from shardflow.registry.evidence import Subject, Tracking, facts_of
 from shardflow.registry.facts import VersionFacts
@@ -15,6 +16,7 @@ from shardflow.registry.gate import Gate
 from shardflow.registry.moving import in_production, standings
 from shardflow.registry.parents import parents_of
 from shardflow.registry.policy import Policy, policy_for
+from shardflow.registry.refusals import not_now
 from shardflow.registry.tables import STATEMENTS, Database
 from shardflow.registry.terms import Facts, Move
 
@@ -50,7 +52,7 @@ def gate_for(database_uri: str, tracking_uri: str | None) -> Gate[Policy]:
 
 def subject_of(db: Database, facts: VersionFacts, needs: frozenset[str]) -> Subject:
     """What the registry knows of a version that is to move, as far as facts of these names rest on it."""
-    rows = db.execute(_WITH_STATEMENTS if needs & STATED else _PLACED, _keys(facts)).all()
+    rows = _rows_of(db, _WITH_STATEMENTS if needs & STATED else _PLACED, facts)
     subject = _subject(facts, rows[0])
     if needs & STATED:
         subject = replace(subject, statements=tuple(row.body.decode() for row in rows if row.body is not None))
@@ -66,16 +68,19 @@ def _serving(db: Database, moving: VersionFacts) -> Subject | None:
     found = standings(db, moving.model, moving.version)
     serving = [one.facts for one in in_production(found) if one.facts.version != moving.version]
     latest = max(serving, key=lambda facts: (facts.entered_at or 0.0, facts.version), default=None)
-    return _subject(latest, db.execute(_PLACED, _keys(latest)).one()) if latest else None
+    return _subject(latest, _rows_of(db, _PLACED, latest)[0]) if latest else None
+
+
+def _rows_of(db: Database, statement: Select[Any], facts: VersionFacts) -> Sequence[Row[Any]]:
+    rows = db.execute(statement, {"b_model": facts.model, "b_version": facts.version}).all()
+    if not rows:  # it was there when its standing was read
+        raise not_now(f"Try again: {facts.model}/{facts.version} was removed or renamed while it was looked at")
+    return rows
 
 
 def _subject(facts: VersionFacts, row: Row[Any]) -> Subject:
     location = row.storage_location or row.source
     return Subject(facts.model, location, row.source, row.run_id, facts.author, facts.entered_at)
-
-
-def _keys(facts: VersionFacts) -> dict[str, Any]:
-    return {"b_model": facts.model, "b_version": facts.version}
 
 
 @dataclass(frozen=True, slots=True)

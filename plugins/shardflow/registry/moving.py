@@ -13,6 +13,7 @@ from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_IN
 from mlflow.store.model_registry.dbmodels.models import (
     SqlModelVersion,
     SqlModelVersionTag,
+    SqlRegisteredModel,
     SqlRegisteredModelAlias,
 )
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
@@ -27,6 +28,7 @@ from shardflow.registry.terms import Move, Status
 STATUS_TAG = "shardflow.status"
 
 _VERSION = SqlModelVersion.__table__
+_MODEL = SqlRegisteredModel.__table__
 _TAG = SqlModelVersionTag.__table__
 _ALIAS = SqlRegisteredModelAlias.__table__
 
@@ -96,6 +98,12 @@ _SET_STAGE = (
         _VERSION.c.version == bindparam("b_version"),
     )
     .values(current_stage=bindparam("b_stage"), last_updated_time=bindparam("b_now"))
+)
+
+_SET_MODEL = (
+    update(_MODEL)
+    .where(_MODEL.c.workspace == _OURS, _MODEL.c.name == bindparam("b_name"))
+    .values(last_updated_time=bindparam("b_now"))
 )
 
 
@@ -198,6 +206,7 @@ def _write(db: Database, moves: Sequence[Move], placed: Sequence[VersionFacts], 
     changed = _changed(db, _SET_TAG, tags)
     db.execute(_SET_STAGE, [_stage_of(move) for move in moves])
     model = moves[0].model
+    db.execute(_SET_MODEL, {"b_name": model, "b_now": milliseconds(moves[0].at)})
     aliases = [{"b_name": model, "b_alias": alias, "b_version": version} for alias, version in followed.items()]
     return Placed(changed, _changed(db, _SET_ALIAS, aliases) if aliases else 0)
 
@@ -215,7 +224,8 @@ def _write_at_once(
         }
         for move, facts in zip(moves, placed, strict=True)
     ]
-    return place_at_once(db, moves[0].model, _OURS, STATUS_TAG, rows, followed)
+    which = {"model": moves[0].model, "workspace": _OURS, "tag": STATUS_TAG, "at": milliseconds(moves[0].at)}
+    return place_at_once(db, which, rows, followed)
 
 
 def _stage_of(move: Move) -> dict[str, Any]:

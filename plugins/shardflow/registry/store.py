@@ -28,6 +28,7 @@ from shardflow.registry.questions import answer
 from shardflow.registry.refusals import Refused
 from shardflow.registry.registering import applied, born, checked_claims, claims_at_birth
 from shardflow.registry.reserved_aliases import ALIAS, is_reserved_alias, movable, stays
+from shardflow.registry.showing import shown
 from shardflow.registry.terms import Status
 from shardflow.registry.versions import alias_of
 
@@ -52,6 +53,7 @@ class ShardflowRegistryStore(GatedStore):
             "stage",
             lambda: by_mlflow(name, version, stage, archive_existing_versions=False),  # that is done by then
             untouched=lambda: by_mlflow(name, version, stage, archive_existing_versions),
+            moved=lambda db: shown(db, name, int(version)),
             archive_others=archive_existing_versions,
         )
 
