@@ -102,7 +102,7 @@ def test_a_large_model_is_paired_at_once(prefix: str) -> None:
     def never(offset: int, length: int) -> bytes:
         raise AssertionError("nothing needs to be read")
 
-    started = time.perf_counter()
+    started = time.process_time()
     found = pairs(large_layout(prefix), large_layout(""), never, never)
     assert found == {n: n for n in range(400)}
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

@@ -16,7 +16,7 @@ from faults.proxy import FaultProxy
 from faults.rules import Answer, CutRequest, CutResponse, Faults, FlipBit, Hold, LoseResponse, Truncate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 BODY = bytes(range(256)) * 2000
 
@@ -118,6 +118,13 @@ def ask(proxy: FaultProxy, method: str, path: str, body: bytes | None = None) ->
         return response.status, response.read()
 
 
+def took(act: Callable[[], object]) -> float:
+    """Seconds; the least of several is what a busy machine adds nothing to."""
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
+
+
 def test_without_faults_everything_passes_unchanged(proxy: FaultProxy, handler: type[TinyHandler]) -> None:
     with closing(client(proxy)) as connection:
         for path in ("/100000", "/chunked/99999", "/0"):
@@ -155,33 +162,33 @@ def test_traffic_is_counted_by_method_path_and_direction(proxy: FaultProxy) -> N
 def test_latency_is_paid_in_each_direction_and_once_for_connecting(proxy: FaultProxy) -> None:
     proxy.faults = Faults(latency=0.05)
     with closing(client(proxy)) as connection:
-        durations = []
-        for _ in range(2):
-            began = time.monotonic()
+
+        def answered() -> None:
             connection.request("GET", "/1000")
             connection.getresponse().read()
-            durations.append(time.monotonic() - began)
-    assert 0.2 <= durations[0] < 0.7
-    assert 0.1 <= durations[1] < 0.6
+
+        assert took(answered) >= 0.2
+        assert 0.1 <= min(took(answered) for _ in range(5)) < 0.2
 
 
 def test_latency_does_not_limit_the_rate(proxy: FaultProxy) -> None:
     proxy.faults = Faults(latency=0.05)
-    began = time.monotonic()
-    ask(proxy, "PUT", "/big", BODY * 20)  # 160 pieces: one after the other they would take eight seconds
-    assert time.monotonic() - began < 2
+    # 160 pieces: one after the other they would take eight seconds
+    assert took(lambda: ask(proxy, "PUT", "/big", BODY * 20)) < 6
 
 
 def test_bandwidth_is_capped_for_each_connection_by_itself(proxy: FaultProxy) -> None:
     proxy.faults = Faults(bandwidth=1_000_000)
-    began = time.monotonic()
-    workers = [threading.Thread(target=ask, args=(proxy, "GET", "/300000")) for _ in range(2)]
-    workers.append(threading.Thread(target=ask, args=(proxy, "PUT", "/up", BODY[:300000])))
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert 0.28 <= time.monotonic() - began < 0.8  # one after the other: 0.9
+
+    def three_at_once() -> None:
+        workers = [threading.Thread(target=ask, args=(proxy, "GET", "/300000")) for _ in range(2)]
+        workers.append(threading.Thread(target=ask, args=(proxy, "PUT", "/up", BODY[:300000])))
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    assert 0.28 <= min(took(three_at_once) for _ in range(3)) < 0.8  # one after the other: 0.9
     assert proxy.traffic.most_at_once == 3
 
 
@@ -307,12 +314,9 @@ def test_a_cut_response_ends_in_a_reset(proxy: FaultProxy) -> None:
 
 
 def test_a_held_request_waits_and_others_do_not(proxy: FaultProxy) -> None:
-    proxy.faults = Faults(rules=(Hold(seconds=0.2, path="slow"),))
-    began = time.monotonic()
-    ask(proxy, "GET", "/quick/1")
-    quick = time.monotonic() - began
-    ask(proxy, "GET", "/slow/1")
-    assert time.monotonic() - began - quick >= 0.2 > quick
+    proxy.faults = Faults(rules=(Hold(seconds=0.5, path="slow"),))
+    quick = min(took(lambda: ask(proxy, "GET", "/quick/1")) for _ in range(3))
+    assert took(lambda: ask(proxy, "GET", "/slow/1")) >= 0.5 > quick
 
 
 def test_a_client_that_waits_for_leave_gets_it_from_the_server(proxy: FaultProxy, handler: type[TinyHandler]) -> None:

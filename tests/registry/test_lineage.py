@@ -208,10 +208,10 @@ def test_the_edges_of_a_thousand_deep_chain_are_found_in_a_moment(tmp_path: Path
         db.execute(insert(PARENTS), [{**row, "child_version": n + 1, "parent_version": n} for n in range(1, 1000)])
     with engine.connect() as db:
         edges_up(db, "m", 2)
-        started = time.perf_counter()
+        started = time.process_time()
         assert len(edges_up(db, "m", 1000)) == 999
         assert len(edges_down(db, "m", 1)) == 999
-        assert time.perf_counter() - started < 1.0  # a benchmark measures it; this is against what grows
+        assert time.process_time() - started < 1.0  # a benchmark measures it; this is against what grows
 
 
 def test_a_line_through_many_models_is_told_whole_with_three_queries(here: Place) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from shardflow.errors import Cancelled, ShardflowError
@@ -90,6 +91,19 @@ def test_a_part_that_fails_for_good_fails_the_read(server: ScriptedS3, s3: Trans
         s3.read_range("large", 0, len(LARGE))
 
 
+def test_the_memory_of_a_body_is_used_again_once_nobody_has_it(server: ScriptedS3, s3: Transport) -> None:
+    server.objects["large"] = Stored(LARGE)
+
+    def read(start: int) -> np.ndarray:
+        return np.frombuffer(s3.read_range("large", start, 4 << 20), np.uint8)
+
+    held, let_go = read(0), read(1).ctypes.data
+    after = read(2)
+    assert after.ctypes.data == let_go != held.ctypes.data
+    assert bytes(held) == LARGE[: 4 << 20]
+    assert bytes(after) == LARGE[2:][: 4 << 20]
+
+
 def test_a_large_range_past_the_end_is_truncated(server: ScriptedS3, s3: Transport) -> None:
     server.objects["large"] = Stored(LARGE)
     with pytest.raises(Truncated, match=r"large in .* too short"):
@@ -110,7 +124,7 @@ def test_parts_after_a_failure_are_not_begun() -> None:
     with pytest.raises(Unreachable, match="gone"):
         read_in_parts(read, 0, memoryview(bytearray(40 * PART_BYTES)), Cancellation())
     assert len(begun) < 40
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def test_cancelling_stops_a_read_in_parts() -> None:

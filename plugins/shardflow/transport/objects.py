@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import obstore
 from obstore.exceptions import BaseError
 
+from shardflow.loans import BufferPool
 from shardflow.transport.answers import Failure
 from shardflow.transport.errors import Changed, TransportError, Truncated
 from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
     from shardflow.transport.provider import Provider
 
+
+LARGE_BODY_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10
+_bodies = BufferPool()
 
 MARK = "shardflow_write"
 """The user metadata that tells one conditional write from another; Azure wants names that C# could have."""
@@ -170,10 +175,25 @@ def plain_etag(etag: str | None) -> str | None:
 
 
 def _body(result: GetResult, length: int) -> Buffer:
-    body = result.bytes()
-    if len(body) != length:
-        what = f"the answer broke off: wanted {length} bytes, got {len(body)}"
-        raise Truncated(what, wanted=length, got=len(body), transient=True)
+    """What was answered; a large body comes piece by piece, into memory that is used again.
+
+    As one piece it would have memory of its own from the C library, which keeps hundreds of MiB of such for itself.
+    """
+    if length < LARGE_BODY_BYTES:
+        whole = result.bytes()
+        return _of_length(whole, len(whole), length)
+    body, got = _bodies.lend(length), 0
+    for piece in result.stream(min_chunk_size=PIECE_BYTES):
+        if got + len(piece) <= length:
+            body[got : got + len(piece)] = memoryview(piece)
+        got += len(piece)
+    return _of_length(body, got, length)
+
+
+def _of_length(body: Buffer, got: int, length: int) -> Buffer:
+    if got != length:
+        what = f"the answer broke off: wanted {length} bytes, got {got}"
+        raise Truncated(what, wanted=length, got=got, transient=True)
     return body
 
 
