@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from services.warmed import METHOD, warm
 from shardflow.flavor.dcp import Reader, Writer
@@ -68,6 +69,19 @@ def sharded() -> tuple[Net, torch.optim.Optimizer]:
     return model, torch.optim.AdamW(model.parameters(), lr=1e-5)
 
 
+def sharded_twice() -> tuple[Net, torch.optim.Optimizer]:
+    """The same, two layers of it divided among pairs of ranks before FSDP2 divides what each pair member has."""
+    torch.manual_seed(5)
+    model = Net()
+    mesh = init_device_mesh("cpu", (dist.get_world_size() // 2, 2), mesh_dim_names=("data", "tensor"))
+    ways: dict[str, ParallelStyle] = {"layers.0": ColwiseParallel(), "layers.1": RowwiseParallel()}
+    parallelize_module(model, mesh["tensor"], ways)
+    for layer in model.layers:
+        fully_shard(layer, mesh=mesh["data"])
+    fully_shard(model, mesh=mesh["data"])
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-5, foreach=False)
+
+
 def train(model: Net, optimizer: torch.optim.Optimizer, steps: int) -> None:
     torch.manual_seed(7)
     for _ in range(steps):
@@ -90,6 +104,11 @@ def save_everything(rank: int, root: str) -> None:
         save_step(model, optimizer, root, step)
         remember(rank, model, f"{root}/step-{step}")
     save_in_background(rank, model, optimizer, f"{root}/background")
+    if dist.get_world_size() % 2 == 0:
+        model, optimizer = sharded_twice()
+        train(model, optimizer, 3)
+        save_step(model, optimizer, root, 3)
+        remember(rank, model, f"{root}/step-3")
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     dcp.save(laid_out(mesh, 1.0), storage_writer=Writer(f"{root}/layouts"))
 
@@ -107,6 +126,13 @@ def load_everything(rank: int, root: str) -> None:
 
 def _full(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def load_divided(rank: int, root: str) -> None:
+    """From either division into the other."""
+    load_step(f"{root}/step-3", 3)
+    load_step(f"{root}/step-1", 1, sharded_twice)
+    load_step(f"{root}/step-3", 3, sharded_twice)
 
 
 def die_while_writing(rank: int, root: str) -> None:
@@ -153,9 +179,9 @@ def plain(url: str) -> Path:
     return Path(url.removeprefix("shardflow://file").replace("/store/", "/plain/", 1))
 
 
-def load_step(url: str, steps: int) -> None:
+def load_step(url: str, steps: int, made: Callable[[], tuple[Net, torch.optim.Optimizer]] = sharded) -> None:
     """Into a model that was made anew, on as many ranks as there are now; it can be trained on."""
-    model, optimizer = sharded()
+    model, optimizer = made()
     weights, moments = get_state_dict(model, optimizer)
     state = {"model": weights, "optimizer": moments, "epoch": 0}
     dcp.load(state, storage_reader=Reader(url))

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from flavor.conftest import SMALL
-from flavor.dcp.ranks import die_while_writing, load_everything, load_step, on_ranks, save_everything
+from flavor.dcp.ranks import die_while_writing, load_divided, load_everything, load_step, on_ranks, save_everything
 from shardflow.flavor.checkpointing.errors import CheckpointDamaged
 from shardflow.flavor.checkpointing.files import below
 from shardflow.flavor.dcp import Reader
@@ -63,6 +63,11 @@ def test_one_rank_loads_what_four_saved(saved: Saved, alone: None) -> None:
 @pytest.mark.parametrize("count", [3, 4])
 def test_more_ranks_load_what_two_saved(saved_by_two: Saved, count: int, tmp_path: Path) -> None:
     on_ranks(count, load_everything, tmp_path, saved_by_two[1])
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_tensors_divided_in_two_ways_go_into_other_divisions_and_back(saved: Saved, count: int, tmp_path: Path) -> None:
+    on_ranks(count, load_divided, tmp_path, saved[1])
 
 
 def test_two_ranks_load_what_one_saved(tmp_path: Path, alone: None) -> None:
