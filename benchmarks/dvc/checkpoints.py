@@ -1,36 +1,34 @@
 """Checkpoints of a training: what they take in a store beside DVC's own remote, and what saving adds to the loop.
 
     python benchmarks/dvc/checkpoints.py [--parts stored time] [--mib 200] [--count 20] [--dtypes bfloat16 float32]
+                                         [--seconds 20 60]
 
-A language model is really trained. For the time, it is trained on one core, and the others are free for what happens in
-the background, as those of an accelerator's host are. Stretches of the loop with one checkpoint each and stretches
-without alternate; one that saves ends when the checkpoint is stored.
+A language model is really trained. How time is measured is told in `loops.py`.
 """
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import loops
 import torch
 from desk import Desk, local_kinds
+from loops import steps
 from training import Training
 
 from harness import options
-from harness.figures import GIB, MIB, Figure, Report, Spread, at_most, ratios, size
-from harness.places import Workspace, stored_bytes, workspace
+from harness.figures import GIB, MIB, Figure, Report, at_most, size
+from harness.places import stored_bytes, workspace
 from shardflow.dvc import Checkpoints, load_checkpoint
 
 NAME = "dvc_checkpoints"
 RATE = 1e-4
-STORED_SHARE, ADDED_SHARE = 0.45, 0.03
+STORED_SHARE = 0.45
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Plan:
     whole: int  # checkpoints that stock DVC is really given: it keeps each as it is
     between: int
     pairs: int
-    seconds: float
+    seconds: list[float]
 
 
 def main() -> None:
@@ -54,7 +52,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="how many checkpoints are stored (default: 20)")
     parser.add_argument("--between", type=int, default=2, help="steps between two of them (default: 2)")
     parser.add_argument("--pairs", type=int, help="stretches with a checkpoint, and as many without (default: 5)")
-    parser.add_argument("--seconds", type=float, help="how long a stretch is, at least (default: 20)")
+    parser.add_argument("--seconds", type=float, nargs="+", help="how long stretches are, at least (default: 20 60)")
     arguments = parser.parse_args()
     small = arguments.small
     plan = Plan(
@@ -64,7 +62,7 @@ def main() -> None:
         1 if small else 2,
         arguments.between,
         arguments.pairs or (1 if small else 5),
-        arguments.seconds or (0.2 if small else 20),
+        arguments.seconds or ([0.2] if small else [20, 60]),
     )
     settings = {"MiB": plan.model_bytes // MIB, "count": plan.count, "between": plan.between, "rate": RATE}
     report = Report(NAME, "Checkpoints of a training", settings, judged=not small)
@@ -76,7 +74,9 @@ def main() -> None:
                 report.add(stored(plan, getattr(torch, dtype), space.path("stored")))
                 shutil.rmtree(space.path("stored"))
         if "time" in arguments.parts:
-            for figure in timed(plan, getattr(torch, arguments.dtypes[0]), space):
+            torch.set_num_threads(1)
+            training = Training(plan.model_bytes, getattr(torch, arguments.dtypes[0]), RATE, plan.tokens)
+            for figure in loops.figures(training, plan.seconds, plan.pairs, space.path("time")):
                 report.add(figure)
     report.show()
     report.write(arguments.json)
@@ -106,52 +106,6 @@ def stored(plan: Plan, dtype: torch.dtype, root: Path) -> Figure:
         at_most(ours / theirs, STORED_SHARE, f"{STORED_SHARE} of stock"),
         {"ours": ours, "theirs": theirs},
     )
-
-
-def timed(plan: Plan, dtype: torch.dtype, space: Workspace) -> list[Figure]:
-    """What a checkpoint adds to a stretch of the loop, and for how long it stands still."""
-    torch.set_num_threads(1)
-    training = Training(plan.model_bytes, dtype, RATE, plan.tokens)
-    steps(training, 2)
-    count = math.ceil(plan.seconds / seconds_of(lambda: steps(training, 1)))
-    with Checkpoints(space.path("checkpoint.json"), url=str(space.path("store"))) as checkpoints:
-        stalls: list[float] = []
-
-        def saving() -> None:
-            stalls.append(seconds_of(lambda: checkpoints.save(len(stalls), training.state())))
-            steps(training, count)
-            checkpoints.wait()
-
-        seconds_of(saving)  # what is loaded and compiled once counts in no stretch
-        found: dict[bool, list[float]] = {True: [], False: []}
-        for number in range(plan.pairs):
-            for saves in (True, False) if number % 2 else (False, True):
-                found[saves].append(seconds_of(saving if saves else lambda: steps(training, count)))
-    added = Spread(tuple(ratio - 1 for ratio in ratios(found[True], found[False]).values))
-    stretch = Spread.of(found[False])
-    return [
-        Figure(
-            f"added by one checkpoint to {count} steps",
-            f"{added.median:.1%} ({added.low:.1%} to {added.high:.1%})",
-            f"without: {stretch.seconds()}",
-            at_most(added.median, ADDED_SHARE, f"{ADDED_SHARE:.0%}"),
-            {"with": found[True], "without": found[False]},
-        ),
-        Figure(
-            "the loop stands still while a checkpoint is copied", Spread.of(stalls[1:]).seconds(), raw={"s": stalls}
-        ),
-    ]
-
-
-def steps(training: Training, count: int) -> None:
-    for _ in range(count):
-        training.step()
-
-
-def seconds_of(act: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
 
 
 def came_back(training: Training, pointer: Path) -> None:

@@ -63,6 +63,23 @@ def test_the_places_of_flags_are_found(kernels: FlagKernels, numbers: list[int])
 
 
 @every_set
+@given(gaps=st.lists(st.integers(0, 200), max_size=60))
+def test_flags_behind_gaps_are_set_and_no_others(kernels: FlagKernels, gaps: list[int]) -> None:
+    places = [sum(gaps[: n + 1]) + n for n in range(len(gaps))]
+    end = places[-1] + 1 if places else 0
+    for count in (end, end + 100):
+        out = flags_of(count)
+        assert kernels.marked(np.array(gaps, "<u4"), out) == end - 1
+        assert set_flags(out) == places
+
+
+@every_set
+def test_a_gap_that_leads_beyond_all_flags_is_told(kernels: FlagKernels) -> None:
+    for gaps in ([64], [10, 2**32 - 1, 5], [0] * 65, [63, 0]):
+        assert kernels.marked(np.array(gaps, "<u4"), flags_of(64)) >= 64
+
+
+@every_set
 def test_words_at_odd_addresses_are_looked_at(kernels: FlagKernels) -> None:
     words = np.frombuffer(noise(2001)[1:], "<u2")
     out = flags_of(words.size)

@@ -76,15 +76,18 @@ def test_zeros_of_both_signs_are_neighbours_and_not_the_same(kernels: StepKernel
 
 
 @every_number
-def test_both_sets_sort_into_classes_and_back(number: Number) -> None:
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 1002, 1003])
+def test_both_sets_sort_into_classes_and_back(number: Number, count: int) -> None:
     rng = np.random.default_rng(number.mantissa)
-    words = np.frombuffer(rng.bytes(1003 * number.width), number.dtype)
-    values = np.frombuffer(rng.bytes(1003 * number.width), number.dtype)
+    words = np.frombuffer(rng.bytes(count * number.width), number.dtype)
+    values = np.frombuffer(rng.bytes(count * number.width), number.dtype)
     table = rng.integers(0, 7, number.exponents + 1).astype("u1")
     exponents = (words >> number.mantissa) & number.exponents
     expected = np.concatenate([values[table[exponents] == group] for group in range(7)])
     for kernels in SETS:
         grouping = kernels.grouped(words, number, table, 7)
+        for half, part in zip(grouping.halves, (exponents[: count // 2], exponents[count // 2 :]), strict=True):
+            assert half.tolist() == np.bincount(table[part], minlength=7).tolist()
         assert grouping.counts.tolist() == np.bincount(table[exponents], minlength=7).tolist()
         together, back = np.empty_like(values), np.empty_like(values)
         kernels.by_class(values, grouping, together)
@@ -113,15 +116,6 @@ def test_the_rest_may_take_the_place_of_what_is_clipped(kernels: StepKernels, wi
     original, clipped = words.copy(), np.empty(words.size, "u1")
     beyond = kernels.clip(words, 3, clipped, words)
     assert words[:beyond].tolist() == [value - 3 for value in original.tolist() if value >= 3]
-
-
-@every_set
-@pytest.mark.parametrize("width", [1, 2, 4, 8])
-def test_blocks_with_any_step_are_found(kernels: StepKernels, width: int) -> None:
-    steps = np.zeros(10 * 32 + 5, f"<u{width}")
-    steps[[0, 63, 5 * 32, 9 * 32 + 31, 10 * 32]] = [1, 1, 200, 1, 1]
-    assert np.flatnonzero(kernels.changed_blocks(steps, 32)).tolist() == [0, 1, 5, 9]
-    assert kernels.changed_blocks(steps[:31], 32).size == 0
 
 
 @every_set

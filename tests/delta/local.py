@@ -17,6 +17,7 @@ class Local:
 
     file: bytes
     step: int = 0
+    at_hand: bool = False
     layout: Layout = field(init=False)
     reads: list[tuple[int, int]] = field(default_factory=list)
 

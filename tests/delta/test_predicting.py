@@ -63,6 +63,24 @@ def test_a_cast_is_predicted_however_the_older_file_was_cut(before: DType, after
         assert (share < 0.01, ways) == (True, {CodecId.CAST})
 
 
+def test_a_base_that_is_at_hand_is_tried_without_a_look() -> None:
+    old, new = as_file(model(), DType.BF16), as_file(trained(model(), 1e-5), DType.BF16)
+    base = Local(old, at_hand=True)
+    using = Predictor(laid_out(new), reading(new), base, Effort(low_rank=0))
+    share, ways = left_of(using, new, tensor(new, "head.weight"))
+    assert (share < 0.4, ways) == (True, {CodecId.DELTA})
+    assert base.reads == []
+
+
+@pytest.mark.parametrize(("chunk_bytes", "looks"), [(4 << 20, 0), (4096, 1)])
+def test_a_tensor_of_one_chunk_is_tried_without_a_look(chunk_bytes: int, looks: int) -> None:
+    old, new = as_file(model(), DType.BF16), as_file(trained(model(), 1e-5), DType.BF16)
+    base = Local(old)
+    using = Predictor(laid_out(new), reading(new), base, Effort(low_rank=0, chunk_bytes=chunk_bytes))
+    assert left_of(using, new, tensor(new, "head.weight"))[0] < 0.4
+    assert len(base.reads) == looks
+
+
 def test_rows_that_were_added_are_not_predicted_and_spoil_nothing() -> None:
     grown = trained(model(), 1e-7)
     grown["head.weight"] = np.concatenate([grown["head.weight"], model(7)["head.weight"]])

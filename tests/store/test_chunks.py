@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shardflow import codec
 from shardflow.dtype import DType
 from shardflow.store import chunks as chunks_module
+from shardflow.store import fetch
 from shardflow.store.catalog import Catalog
 from shardflow.store.chunks import KeptChunks, PlainChunks
 from shardflow.store.errors import ChunkDamaged, PackMissing
@@ -233,3 +234,62 @@ def test_a_chunk_that_claims_to_rest_on_too_much_is_refused_before_anything_is_r
     with pytest.raises(ChunkDamaged, match="rests on more than 50000 bytes"):
         list(PlainChunks(place.session(totals=totals), table, "m").in_range(part))
     assert totals.reads <= 1
+
+
+@pytest.mark.parametrize("per_pack", [1, 4])
+@pytest.mark.parametrize("row", range(4))
+def test_a_damaged_chunk_of_a_chain_is_named_by_who_reads_it_whatever_rests_on_it(row: int, per_pack: int) -> None:
+    for byte in range(0, 4_000, 371):
+        place, chunks = in_memory(), versions(4)
+        table = chained(place, chunks, per_pack)
+        key = pack_key(table.packs[table.pack[row]])
+        at = int(table.offset[row]) + byte % int(table.stored[row])
+        place.write(key, flipped(bytes(place.read(key)), 8 * at))
+        [part] = ranges(table, [3])
+        with pytest.raises(ChunkDamaged, match=f"chunk {named(chunks[row]).hex()[:16]} of m in pack .* is damaged"):
+            list(PlainChunks(place, table, "m").in_range(part))
+
+
+def test_a_base_that_was_altered_on_its_way_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, chunks = in_memory(), versions(3)
+    table = chained(place, chunks)
+    real, base = type(place).read_range, pack_key(table.packs[table.pack[0]])
+    altered: list[str] = []
+
+    def altering(self: Transport, key: str, start: int, length: int) -> memoryview:
+        data = bytes(real(self, key, start, length))
+        if key != base or altered:
+            return memoryview(data)
+        altered.append(key)
+        return memoryview(flipped(data, 8 * (length - 9)))
+
+    monkeypatch.setattr(type(place), "read_range", altering)
+    [part] = ranges(table, [2])
+    assert [bytes(data) for _, data in PlainChunks(place, table, "m").in_range(part)] == [chunks[2]]
+    assert altered == [base]
+
+
+def test_a_draft_serves_only_what_will_be_verified() -> None:
+    place, chunks = in_memory(), versions(3)
+    table = chained(place, chunks)
+    kept = KeptChunks()
+    kept.put(table.id(1), memoryview(chunks[0]), sure=False)
+    assert bytes(PlainChunks(place, table, "m", kept).of([1])[1]) == chunks[1]
+    kept = KeptChunks()
+    kept.put(table.id(1), memoryview(chunks[0]), sure=False)
+    [part] = ranges(table, [2])
+    assert [bytes(data) for _, data in PlainChunks(place, table, "m", kept).in_range(part)] == [chunks[2]]
+    assert bytes(kept.get(table.id(1)) or b"") == chunks[1], "what was verified takes the place of the draft"
+
+
+def test_bases_are_not_verified_beside_what_is_made_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, chunks = in_memory(), versions(4)
+    table = chained(place, chunks)
+    hashed: list[int] = []
+    real = fetch.blake3
+    monkeypatch.setattr(fetch, "blake3", lambda data: hashed.append(len(data)) or real(data))
+    [part] = ranges(table, [3])
+    assert [bytes(data) for _, data in PlainChunks(place, table, "m").in_range(part)] == [chunks[3]]
+    assert len(hashed) == 1
+    PlainChunks(place, table, "m").of([3])
+    assert len(hashed) == 5

@@ -11,7 +11,7 @@ from shardflow import codec
 from shardflow.codec import CodecId
 from shardflow.delta.bases import Attempt, Piece
 from shardflow.dtype import DType
-from shardflow.errors import Cancelled, CorruptData
+from shardflow.errors import Cancelled
 from shardflow.store import coding
 from shardflow.store.coding import Against, BlockEncoder, Made
 from shardflow.store.errors import PackMissing
@@ -46,7 +46,7 @@ def same_as_base(key: int | None = 7) -> Attempt:
 
 
 def encoded(encoder: BlockEncoder, data: memoryview = AFTER, dtype: DType = DType.F32) -> coding.Coded:
-    return encoder.encode(named(bytes(data)), data, dtype, 0)
+    return encoder.encode(data, dtype, 0)
 
 
 def test_a_chunk_near_its_base_rests_on_it() -> None:
@@ -76,10 +76,12 @@ def test_what_is_made_for_an_encoding_is_a_chunk_of_its_own() -> None:
 def test_an_encoding_that_does_not_lead_back_is_dropped(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def wrong(*_: object) -> None:
-        raise CorruptData("its bytes do not match its name")
+    right = codec.encode_against
 
-    monkeypatch.setattr(coding, "decoded", wrong)
+    def wrong(data: memoryview, dtype: DType, predictions: list[codec.Prediction], worth: float) -> codec.Chosen:
+        return right(memoryview(bytes(data[:-1]) + b"?"), dtype, predictions, worth)
+
+    monkeypatch.setattr(coding.codec, "encode_against", wrong)
     with caplog.at_level(logging.WARNING):
         coded = encoded(BlockEncoder(against(Predicting(same_as_base()))))
     assert coded.bases == ()
@@ -113,7 +115,7 @@ def test_where_nothing_becomes_smaller_fewer_chunks_are_tried(monkeypatch: pytes
     encoder = BlockEncoder()
 
     def kind_of(data: bytes) -> int:
-        return encoder.encode(named(data), memoryview(data), DType.BYTES, 0).encoded.codec
+        return encoder.encode(memoryview(data), DType.BYTES, 0).encoded.codec
 
     assert {kind_of(noise(5000, seed)) for seed in range(64)} == {CodecId.RAW}
     assert len(tried) == 16

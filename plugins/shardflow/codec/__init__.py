@@ -2,7 +2,7 @@
 
 from shardflow.codec.against import Chosen, encode_against, estimate
 from shardflow.codec.casts import cast
-from shardflow.codec.chunks import decode, encode
+from shardflow.codec.chunks import decode, encode, leads_to
 from shardflow.codec.delta import unchanged
 from shardflow.codec.encoded import MAX_BYTES, CodecId, Encoded
 from shardflow.codec.factors import Factors, factor_chunks
@@ -29,6 +29,7 @@ __all__ = [
     "factors_from_adapter",
     "fit_factors",
     "fitted_cast",
+    "leads_to",
     "merged",
     "unchanged",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,29 +33,33 @@ class Chosen(NamedTuple):
     prediction: Prediction | None
 
 
-def encode_against(data: Buffer, dtype: DType, predictions: Sequence[Prediction]) -> Chosen:
+def encode_against(data: Buffer, dtype: DType, predictions: Sequence[Prediction], worth: float = 1.0) -> Chosen:
     """The smallest encoding of `data`, by itself or by one of the predictions, which are made for this chunk.
 
-    Large chunks are tried on a sample first. The result is never larger than `data`, and never larger than what
-    `encode` gives unless that sample was wrong about it by a tenth.
+    A prediction must leave less than `worth` of what the chunk takes by itself. Large chunks are tried on a sample
+    first. The result is never larger than `data`, and never larger than what `encode` gives unless that sample was
+    wrong about it by a tenth.
     """
     view = flat(data)
     for prediction in predictions:
         if prediction.size != len(view) or prediction.number != number_of(dtype):
             raise ValueError(f"a prediction of {prediction.size} bytes is not one of {len(view)} bytes of {dtype.name}")
     if len(view) < _WORTH_SAMPLING * number_of(dtype).width:
-        return _smallest(view, dtype, predictions)
+        return _smallest(view, dtype, predictions, worth)
     looks = [predicted.look(view, each) for each in predictions]
     best = min(range(len(looks)), key=lambda n: looks[n].size, default=None)
     alone = _estimate_alone(view, dtype, _SMALL_SAMPLE)
     if best is None or alone < _FAR_MORE * looks[best].size + len(view) // _FAR_MORE:
         alone = _estimate_alone(view, dtype, predicted.SAMPLE)
-    if best is None or looks[best].size >= alone:
+    if best is None or looks[best].size >= worth * alone:
         return Chosen(chunks.encode(view, dtype), None)
     encoded = predicted.encode(view, predictions[best], len(view), looks[best])
-    if encoded and encoded.size < _CLEARLY * alone:
+    if encoded and encoded.size < _CLEARLY * worth * alone:
         return Chosen(encoded, predictions[best])
-    return _smallest(view, dtype, [predictions[best]])
+    by_itself = chunks.encode(view, dtype)  # the estimate is too close to rely on
+    if encoded and encoded.size < worth * by_itself.size:
+        return Chosen(encoded, predictions[best])
+    return Chosen(by_itself, None)
 
 
 def estimate(data: Buffer, dtype: DType, prediction: Prediction | None = None) -> int:
@@ -76,10 +81,11 @@ def _estimate_alone(view: memoryview, dtype: DType, sample: int) -> int:
     return chunks.encode(picked.data, dtype).size * words.size // picked.size
 
 
-def _smallest(view: memoryview, dtype: DType, predictions: Sequence[Prediction]) -> Chosen:
+def _smallest(view: memoryview, dtype: DType, predictions: Sequence[Prediction], worth: float) -> Chosen:
     best = Chosen(chunks.encode(view, dtype), None)
+    alone = math.ceil(worth * best.encoded.size)
     for prediction in predictions:
-        encoded = predicted.encode(view, prediction, best.encoded.size - 1)
+        encoded = predicted.encode(view, prediction, min(alone, best.encoded.size) - 1)
         if encoded:
             best = Chosen(encoded, prediction)
     return best

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardflow.codec import casts, delta, frames, merges, plain, planes
+from shardflow.codec.buffers import scratch
 from shardflow.codec.encoded import CodecId, Encoded, as_stored, flat
 from shardflow.codec.words import form_of
 from shardflow.errors import CorruptData
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from shardflow.dtype import DType
 
 _SMALLEST = 64  # with tables and headers, fewer bytes never get smaller
+_COMPARED = 8  # bytes at a time
 _NEED_BASES: dict[int, Callable[[memoryview, memoryview, list[memoryview]], None]] = {
     CodecId.DELTA: delta.decode,
     CodecId.SPARSE: delta.decode_sparse,
@@ -55,6 +57,19 @@ def decode(codec: int, stored: Buffer, out: memoryview, bases: Sequence[Buffer] 
         planes.decode(source, target)
     else:
         raise CorruptData(f"codec {codec} is not known here", remedy="read it with the release that wrote it")
+
+
+def leads_to(codec: int, stored: Buffer, data: Buffer, bases: Sequence[Buffer] = ()) -> bool:
+    """Whether decoding gives `data`, to the last bit: every byte that a reader will get is made and compared."""
+    wanted = np.frombuffer(flat(data), np.uint8)
+    found = scratch("proof", wanted.size)
+    try:
+        decode(codec, stored, found.data, bases)
+    except CorruptData:
+        return False
+    whole = wanted.size // _COMPARED * _COMPARED
+    same = (found[:whole].view(np.uint64) == wanted[:whole].view(np.uint64)).all()
+    return bool(same) and bool((found[whole:] == wanted[whole:]).all())
 
 
 def _copy(source: memoryview, target: memoryview) -> None:

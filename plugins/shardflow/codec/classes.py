@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardflow.codec import streams
-from shardflow.codec.tails import KINDS, Tail, kinds_of
+from shardflow.codec.tails import KINDS, Tail, extra_bits, kinds_of
 from shardflow.errors import CorruptData
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _START = struct.Struct("<H")
 _SAMPLE = 16 << 10
 _MOST_GROUPS = 48  # of exponents that are looked at; float64 may have more
 _BITS_A_CLASS = 8 * 90  # what the tables of its runs take
+_WORTH_SORTING = 0.97  # of the bits in one class: to sort words by class takes half of the time, in both directions
 
 _Counts = npt.NDArray[np.float64]
 
@@ -58,18 +59,19 @@ def choose(words: Words, steps: Words, number: Number) -> list[StepClass]:
     counted = np.bincount(group * KINDS + kinds, minlength=len(firsts) * KINDS).reshape(-1, KINDS)
     counts = counted.astype(np.float64) * (words.size / picked.size)
     cuts = [0, *_cheapest(counts)]
+    together, apart = counts.sum(axis=0, keepdims=True), np.add.reduceat(counts, cuts)
+    if _bits(apart) > _WORTH_SORTING * _bits(together):
+        return [StepClass(0, Tail(together[0]))]
     starts = [0, *(firsts[cut] for cut in cuts[1:])]
-    return [StepClass(start, Tail(held)) for start, held in zip(starts, np.add.reduceat(counts, cuts), strict=True)]
+    return [StepClass(start, Tail(held)) for start, held in zip(starts, apart, strict=True)]
 
 
 def _firsts(counts: npt.NDArray[np.int64]) -> list[int]:
-    """Where groups of neighbouring exponents begin: each that occurs is its own, or one of so many with fair shares."""
+    """Where groups of neighbouring exponents begin: each has at least about its share of the words."""
     occurring = np.flatnonzero(counts)
-    if occurring.size > _MOST_GROUPS:
-        before = np.cumsum(counts[occurring]) - counts[occurring]
-        _, kept = np.unique(before * _MOST_GROUPS // int(counts.sum()), return_index=True)
-        occurring = occurring[kept]
-    return [int(first) for first in occurring]
+    before = np.cumsum(counts[occurring]) - counts[occurring]
+    _, kept = np.unique(before * _MOST_GROUPS // int(counts.sum()), return_index=True)
+    return [int(first) for first in occurring[kept]]
 
 
 def _cheapest(counts: _Counts) -> list[int]:
@@ -94,6 +96,12 @@ def _cheapest_at(counts: _Counts, price: float) -> list[int]:
     while cuts[-1]:
         cuts.append(begins[cuts[-1]])
     return cuts[-2::-1]
+
+
+def _bits(counts: _Counts) -> float:
+    """What steps take that are counted by class, a row each, and by kind."""
+    entropy = _weighted(counts.sum(axis=1)).sum() - _weighted(counts).sum()
+    return float(entropy + (counts.sum(axis=0) * extra_bits()).sum())
 
 
 def _weighted(counts: _Counts) -> _Counts:

@@ -29,10 +29,13 @@ def low_zeros(words: Words, starts: Words, number: Number) -> int:
 
 
 def write_steps(steps: Words, starts: Words, number: Number, kernels: StepKernels, writer: RunWriter) -> None:
-    """The steps from `starts`, which the reader has."""
+    """The steps from `starts`, which the reader has; their memory is used up."""
     chosen = classes.choose(starts, steps, number)
     begins = [each.start for each in chosen]
     classes.write_starts(begins, writer)
+    if len(chosen) == 1:
+        stages.write_values(steps, stages.plan(chosen[0].tail, number.width), kernels, writer)
+        return
     grouping = kernels.grouped(starts, number, classes.table_of(begins, number), len(begins))
     by_class = space("by class", steps.size, number)
     kernels.by_class(steps, grouping, by_class)
@@ -43,6 +46,10 @@ def write_steps(steps: Words, starts: Words, number: Number, kernels: StepKernel
 def read_steps(reader: RunReader, starts: Words, number: Number, kernels: StepKernels) -> Words:
     """The steps from `starts`, in this thread's work space."""
     begins = classes.read_starts(reader, number)
+    if len(begins) == 1:
+        only = space("some", starts.size, number)
+        stages.read_values(reader, kernels, only)
+        return only
     grouping = kernels.grouped(starts, number, classes.table_of(begins, number), len(begins))
     by_class = space("by class", starts.size, number)
     for values in _parted(by_class, grouping):

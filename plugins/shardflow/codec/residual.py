@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from shardflow.codec.buffers import scratch
 from shardflow.codec.dealing import low_zeros, read_steps, space, write_steps
-from shardflow.codec.kernels import step_kernels_for
+from shardflow.codec.kernels import flag_kernels_for, step_kernels_for
+from shardflow.codec.kernels.flags import FLAGS_AT_ONCE, flags_for
 from shardflow.codec.packing import packed_size
 from shardflow.errors import CorruptData
 
 if TYPE_CHECKING:
     from shardflow.codec.kernels.contract import Words
+    from shardflow.codec.kernels.flags import Flags
     from shardflow.codec.numbers import Number
     from shardflow.codec.runs import RunReader, RunWriter
 
@@ -36,7 +38,7 @@ def write(words: Words, starts: Words, number: Number, writer: RunWriter) -> Non
     kernels = step_kernels_for(words.nbytes)
     steps = space("steps", words.size, number)
     kernels.steps(words, starts, number, steps)
-    changed = kernels.changed_blocks(steps, BLOCK)
+    changed = changed_blocks(words, starts)
     if np.count_nonzero(changed) > _NEARLY_ALL * changed.size:
         changed.fill(True)
     if changed.size:
@@ -44,6 +46,25 @@ def write(words: Words, starts: Words, number: Number, writer: RunWriter) -> Non
     if not changed.all():
         steps, starts = _of_blocks(steps, changed, "some"), _of_blocks(starts, changed, "starts")
     write_steps(steps, starts, number, kernels, writer)
+
+
+def changed_blocks(words: Words, starts: Words) -> _Flags:
+    """Which of the whole blocks hold a word that changed."""
+    changed: _Flags = by_block(unequal(words, starts), words.size) != 0
+    return changed
+
+
+def unequal(words: Words, starts: Words) -> Flags:
+    """Which words changed, in this thread's work space."""
+    flags: Flags = scratch("unequal", 8 * flags_for(words.size)).view("<u8")
+    flag_kernels_for(words.nbytes).unequal(words, starts, flags)
+    return flags
+
+
+def by_block(flags: Flags, count: int) -> npt.NDArray[np.uint32]:
+    """The flags of each whole block as one number."""
+    assert FLAGS_AT_ONCE == 2 * BLOCK
+    return flags.view("<u4")[: count // BLOCK]
 
 
 def _of_blocks(words: Words, chosen: _Flags, slot: str) -> Words:

@@ -65,16 +65,37 @@ class RunWriter:
 def _coded(tag: int, data: Bytes, depth: int) -> list[Buffer]:
     if streams.is_constant(data):
         return [bytes([_TAGS * _CONSTANT + tag, data[0]])]
+    if depth and data.size > _WORTH_SAMPLING:
+        return _sparse(tag, data, depth) if _looks_sparse(data, depth) else _dense(tag, data)
+    parts = _dense(tag, data)
+    if depth and _size(parts) < data.size and np.count_nonzero(data) < data.size // 2:
+        parts = min(parts, _sparse(tag, data, depth), key=_size)
+    return parts
+
+
+def _dense(tag: int, data: Bytes) -> list[Buffer]:
+    """As a frame, or as it is."""
     frame = _frame(data)
     if frame is None:
         return [bytes([_TAGS * _RAW + tag]), data.data]
-    parts: list[Buffer] = [bytes([_TAGS * _FRAME + tag]) + _LENGTH.pack(len(frame)), frame]
+    return [bytes([_TAGS * _FRAME + tag]) + _LENGTH.pack(len(frame)), frame]
+
+
+def _sparse(tag: int, data: Bytes, depth: int) -> list[Buffer]:
+    """Where there is something, and what; it has to be anything at all."""
     present = data != 0
-    if depth and np.count_nonzero(present) < data.size // 2:
-        sparse = [bytes([_TAGS * _SPARSE + tag]), *_coded(0, np.packbits(present, bitorder="little"), depth - 1)]
-        sparse += _coded(0, data[present], depth - 1)
-        parts = min(parts, sparse, key=_size)
-    return parts
+    head: list[Buffer] = [bytes([_TAGS * _SPARSE + tag])]
+    where, what = np.packbits(present, bitorder="little"), data[present]
+    return head + _coded(0, where, depth - 1) + _coded(0, what, depth - 1)
+
+
+def _looks_sparse(data: Bytes, depth: int) -> bool:
+    """Whether a sample is smaller in two parts: to try that on all of the data takes longer than to store it."""
+    picked = streams.sample(data, _WORTH_SAMPLING // 2)
+    present = int(np.count_nonzero(picked))
+    if not present:
+        return True
+    return present < picked.size // 2 and _size(_sparse(0, picked, depth)) < _size(_dense(0, picked))
 
 
 def _size(parts: list[Buffer]) -> int:

@@ -18,8 +18,8 @@ from shardflow.codec.buffers import scratch
 from shardflow.codec.dealing import low_zeros, read_steps, space, write_steps
 from shardflow.codec.edges import blocks_with_steps
 from shardflow.codec.kernels import flag_kernels_for, step_kernels_for
-from shardflow.codec.kernels.flags import FLAGS_AT_ONCE, flags_for
-from shardflow.codec.residual import BLOCK, read_changed
+from shardflow.codec.kernels.flags import flags_for
+from shardflow.codec.residual import BLOCK, by_block, read_changed, unequal
 from shardflow.codec.tails import KINDS, Tail, kinds_of
 from shardflow.errors import CorruptData
 
@@ -40,9 +40,8 @@ _Blocks = npt.NDArray[np.bool_]
 def write(words: Words, starts: Words, number: Number, edge: int, writer: RunWriter) -> None:
     """`words`, for a reader who has `starts`, as many; all that start from an exponent below `edge` have a step."""
     kernels, flags = step_kernels_for(words.nbytes), flag_kernels_for(words.nbytes)
-    listed = _flags("listed", words.size)
-    flags.unequal(words, starts, listed)
-    changed = blocks_with_steps(_by_block(listed, words.size) != 0)
+    listed = unequal(words, starts)
+    changed = blocks_with_steps(by_block(listed, words.size) != 0)
     if not edge:
         changed.fill(True)
     below = _below(starts, number, edge, changed)
@@ -68,7 +67,10 @@ def read(reader: RunReader, starts: Words, number: Number, out: Words) -> None:
     if edge > number.exponents + 1 or count > out.size:
         raise CorruptData(f"{count} words are listed from exponent {edge} on, where there are {out.size} of {number}")
     below = _below(starts, number, edge, read_changed(reader, out.size // BLOCK))
-    listed = _read_listed(reader, kernels, count, out.size)
+    listed = _flags("listed", out.size)
+    last = flags.marked(_read_gaps(reader, kernels, count), listed)
+    if last >= out.size:
+        raise CorruptData(f"word {last} is listed, where there are {out.size}")
     if (listed & below).any():
         raise CorruptData("a word is listed that has a step in any case")
     at = flags.places(np.bitwise_or(listed, below, out=listed))
@@ -87,12 +89,6 @@ def _flags(slot: str, count: int) -> Flags:
     return scratch(slot, 8 * flags_for(count)).view("<u8")
 
 
-def _by_block(flags: Flags, count: int) -> npt.NDArray[np.uint32]:
-    """The flags of each whole block as one number."""
-    assert FLAGS_AT_ONCE == 2 * BLOCK
-    return flags.view("<u4")[: count // BLOCK]
-
-
 def _below(starts: Words, number: Number, edge: int, changed: _Blocks) -> Flags:
     """Which words have steps in any case: those below the edge, in blocks that changed or behind the last one."""
     below = _flags("below", starts.size)
@@ -101,7 +97,7 @@ def _below(starts: Words, number: Number, edge: int, changed: _Blocks) -> Flags:
         return below
     flag_kernels_for(starts.nbytes).below(starts, number, edge, below)
     if not changed.all():
-        blocks = _by_block(below, starts.size)
+        blocks = by_block(below, starts.size)
         np.multiply(blocks, changed, out=blocks)
     return below
 
@@ -122,21 +118,10 @@ def _write_gaps(gaps: Words, kernels: StepKernels, writer: RunWriter) -> None:
         stages.write_values(gaps, stages.plan(tail, gaps.itemsize), kernels, writer)
 
 
-def _read_listed(reader: RunReader, kernels: StepKernels, count: int, most: int) -> Flags:
+def _read_gaps(reader: RunReader, kernels: StepKernels, count: int) -> Words:
     gaps: Words = scratch("gaps", count * 4).view(_GAPS)
     stages.read_values(reader, kernels, gaps)
-    places = np.cumsum(gaps, dtype=np.int64)
-    places += np.arange(count)
-    if count and places[-1] >= most:
-        raise CorruptData(f"word {places[-1]} is listed, where there are {most}")
-    listed = _flags("listed", most)
-    listed.fill(0)
-    if count:
-        numbers = places // FLAGS_AT_ONCE
-        firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        bits = np.left_shift(np.uint64(1), (places % FLAGS_AT_ONCE).astype(np.uint64))
-        listed[numbers[firsts]] = np.bitwise_or.reduceat(bits, firsts)
-    return listed
+    return gaps
 
 
 def _taken(words: Words, at: Places, slot: str) -> Words:

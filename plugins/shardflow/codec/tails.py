@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,21 @@ if TYPE_CHECKING:
 _EXACT_BITS = 4
 _EXACT = 1 << _EXACT_BITS  # values below it are kinds of their own
 KINDS = _EXACT + 64 - _EXACT_BITS
+_SHORT = np.dtype(np.uint16)
 
 
 def kinds_of(values: Words) -> npt.NDArray[np.int64]:
     """The kind of each value, less than KINDS and ascending with the values."""
+    return _kinds_of_short()[values] if values.itemsize <= _SHORT.itemsize else _worked_out(values)
+
+
+@cache
+def _kinds_of_short() -> npt.NDArray[np.int64]:
+    """Of every value of two bytes: to look them up takes a tenth of the time."""
+    return _worked_out(np.arange(1 << 8 * _SHORT.itemsize, dtype=np.uint32))
+
+
+def _worked_out(values: Words) -> npt.NDArray[np.int64]:
     bits = np.frexp(values.astype(np.float64))[1]
     # Rounding to float64 may lift a value of 64 bits to one of 65.
     return np.where(values < _EXACT, values.astype(np.int64), np.minimum(_EXACT + bits - _EXACT_BITS - 1, KINDS - 1))

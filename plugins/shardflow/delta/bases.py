@@ -30,6 +30,10 @@ class BaseFile(Protocol):
     @property
     def layout(self) -> Layout: ...
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether pieces cost next to nothing, as those that are in memory."""
+
     def read_at(self, offset: int, length: int, /) -> bytes:
         """Some of its bytes, as `inspect` reads them."""
 

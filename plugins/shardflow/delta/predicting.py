@@ -34,6 +34,9 @@ class Way(NamedTuple):
     word: int = 0  # where the sample was taken
 
 
+_NEAR = Way(0.0, 1.0)
+
+
 @dataclass(slots=True)
 class _Tensor:
     """What was found out about a tensor, by whichever thread came first."""
@@ -75,7 +78,7 @@ class Predictor:
             kind: _Kind(members[len(members) // 2], len(members)) for kind, members in self._matches.kinds().items()
         }
         self._sought = Lock()
-        self._may_be_merged: bool | None = True if adapter else None  # into any tensor
+        self._may_be_merged: bool | None = True if adapter else None if self._effort.low_rank else False
 
     def __len__(self) -> int:
         """How many tensors have a counterpart."""
@@ -86,7 +89,8 @@ class Predictor:
         match = self._matches.find(start, end)
         if match is None:
             return []
-        way, is_merged = self._way(match), self._is_merged(match)
+        is_merged = self._is_merged(match)
+        way = self._way(match) if is_merged or self._is_worth_a_look(match) else _NEAR
         if not is_merged and way.share > self._effort.worth * way.alone:
             return []
         placed = self._base.pieces(match.old_start, match.old_end)
@@ -126,6 +130,15 @@ class Predictor:
             return 1.0
         shares = [self._way(self._matches.whole(index)).share for index in indices[:tensors]]
         return (sum(shares) / len(shares) * paired + (total - paired)) / max(total, 1)
+
+    def _is_worth_a_look(self, match: Match) -> bool:
+        """Whether a sample of the tensor tells what an encoder does not see in the chunk itself.
+
+        That is whether the tensor was scaled, and whether pieces of the base are worth fetching: all those of a large
+        tensor, of which the look needs one.
+        """
+        may_be_scaled = match.is_cast or match.new.dtype is DType.F32
+        return may_be_scaled or not (self._base.at_hand or match.new.length <= self._effort.chunk_bytes)
 
     def _way(self, match: Match) -> Way:
         tensor = self._tensors[match.index]

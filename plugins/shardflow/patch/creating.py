@@ -123,7 +123,7 @@ class _Patch:
     def _coded(self, encoder: BlockEncoder, data: memoryview, dtype: DType, start: int) -> tuple[bytes, Coded | None]:
         chunk = blake3(data).digest()
         known = chunk in self._known or chunk in self._old_chunks
-        return chunk, None if known else encoder.encode(chunk, data, dtype, start)
+        return chunk, None if known else encoder.encode(data, dtype, start)
 
     def _place(self, chunk: bytes, size: int, coded: Coded | None, old: OpenFile | None) -> int:
         if chunk in self._old_chunks:

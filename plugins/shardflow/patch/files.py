@@ -38,6 +38,10 @@ class OpenFile:
     def layout(self) -> Layout:
         return inspect(self.read_at, self.size)
 
+    @property
+    def at_hand(self) -> bool:
+        return False  # it may be anywhere
+
     def read_at(self, offset: int, length: int, /) -> bytes:
         return self.raw_read_at(offset, length)
 

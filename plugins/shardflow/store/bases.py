@@ -48,10 +48,15 @@ class StoredBase:
         self._catalog = catalog
         self._most_depth = most_depth
         self._held = held
+        self._as_named: set[int] = set()  # rows that memory was seen to hold
         self._chunks = PlainChunks(transport, known.manifest.table, known.path, kept)
         self._ends: list[int] = ends_of(known.manifest).tolist()
         self._sequence: list[int] = known.manifest.sequence.tolist()
         self.layout: Layout = inspect(self.read_at, known.manifest.size)
+
+    @property
+    def at_hand(self) -> bool:
+        return self._held is not None
 
     def read_at(self, offset: int, length: int, /) -> bytes:
         """Some bytes of the file."""
@@ -94,8 +99,13 @@ class StoredBase:
         if self._held is None or row != self._sequence[index]:
             return None
         data = self._held(self._ends[index] - size, size)
+        if data is None or row in self._as_named:
+            return data
         # Who reads the new file will have the stored chunk, so only what has its name may stand for it.
-        return data if data is not None and blake3(data).digest() == table.id(row) else None
+        if blake3(data).digest() != table.id(row):
+            return None
+        self._as_named.add(row)
+        return data
 
     def _within(self, start: int, end: int) -> range:
         first = bisect_right(self._ends, start)

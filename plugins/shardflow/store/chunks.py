@@ -1,9 +1,15 @@
-"""The chunks of a stored file, decoded and verified, each from its stored bytes and the chunks it is coded against."""
+"""The chunks of a stored file, decoded and verified, each from its stored bytes and the chunks it is coded against.
+
+A chunk that is verified proves those it was made of. So who only reads a file gets *drafts* of bases, which are decoded
+and not verified; where what is made of them is not the chunk it should be, all of them are verified, and the damaged
+one is named.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from threading import Lock
 
 import numpy as np
@@ -34,24 +40,27 @@ class KeptChunks:
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self._limit = limit
-        self._chunks: OrderedDict[bytes, memoryview] = OrderedDict()
+        self._chunks: OrderedDict[bytes, tuple[memoryview, bool]] = OrderedDict()
         self._held = 0
         self._lock = Lock()
 
-    def get(self, chunk: bytes) -> memoryview | None:
+    def get(self, chunk: bytes, *, sure: bool = True) -> memoryview | None:
+        """A chunk, if it is here; unless it need not be `sure`, a draft is none."""
         with self._lock:
-            data = self._chunks.get(chunk)
-            if data is not None:
-                self._chunks.move_to_end(chunk)
+            data, is_sure = self._chunks.get(chunk, (None, False))
+            if data is None or (sure and not is_sure):
+                return None
+            self._chunks.move_to_end(chunk)
             return data
 
-    def put(self, chunk: bytes, data: memoryview) -> None:
+    def put(self, chunk: bytes, data: memoryview, *, sure: bool = True) -> None:
         with self._lock:
-            if chunk not in self._chunks:
-                self._chunks[chunk] = data
-                self._held += len(data)
+            before, is_sure = self._chunks.get(chunk, (None, False))
+            if before is None or (sure and not is_sure):
+                self._chunks[chunk] = (data, sure)
+                self._held += len(data) if before is None else 0
             while self._held > self._limit:
-                self._held -= len(self._chunks.popitem(last=False)[1])
+                self._held -= len(self._chunks.popitem(last=False)[1][0])
 
 
 class PlainChunks:
@@ -70,6 +79,7 @@ class PlainChunks:
         self._name = name
         self._kept = kept or KeptChunks()
         self._cache = cache
+        self._drafts_do = cache is None  # what a cache keeps has to be verified
         self._starts = np.concatenate([[0], np.cumsum(table.base_count, dtype=np.int64)]) if len(table.base) else None
 
     def bases(self, row: int) -> list[int]:
@@ -98,11 +108,18 @@ class PlainChunks:
                 yield from self.in_range(part, place)
             return
         for batch, needed in self._batches(wanted.rows):
-            plain = self._fetched(needed)
+            plain = self._drafts(needed)
             for row in batch:
                 at = int(self._table.offset[row]) - wanted.start
                 stored = data[at : at + int(self._table.stored[row])]
-                yield row, self._decoded(row, stored, plain, place(row))
+                try:
+                    made = self._decoded(row, stored, plain, place(row))
+                except ChunkDamaged:
+                    if not needed or not self._drafts_do:
+                        raise
+                    plain = self._fetched(needed)
+                    made = self._decoded(row, stored, plain, place(row))
+                yield row, made
 
     def of(self, rows: Iterable[int]) -> dict[int, memoryview]:
         """The plain bytes of some rows, valid for as long as they are referred to."""
@@ -121,7 +138,7 @@ class PlainChunks:
         batch: list[int] = []
         needed: set[int] = set()
         for row in rows:
-            more = set(self._needed(self.bases(row)))
+            more = set(self._needed(self.bases(row), sure=not self._drafts_do))
             if self._bytes_of(more) > MOST_BASE_BYTES:
                 raise damaged(self._table, row, self._name, f"it rests on more than {MOST_BASE_BYTES} bytes")
             if batch and self._bytes_of(needed | more) > BATCH_BYTES:
@@ -131,7 +148,14 @@ class PlainChunks:
             needed |= more
         yield batch, sorted(needed)
 
-    def _needed(self, rows: Iterable[int]) -> list[int]:
+    def _drafts(self, needed: list[int]) -> dict[int, memoryview]:
+        """What chunks are made of that will be verified themselves."""
+        if self._drafts_do:
+            with suppress(ChunkDamaged):
+                return self._fetched(needed, sure=False)
+        return self._fetched(needed)
+
+    def _needed(self, rows: Iterable[int], *, sure: bool = True) -> list[int]:
         """Rows and all they rest on that is not at hand; in order, since a row's bases come before it."""
         found: set[int] = set()
         stack = list(rows)
@@ -139,15 +163,15 @@ class PlainChunks:
             row = stack.pop()
             if row not in found:
                 found.add(row)
-                if self._kept.get(self._table.id(row)) is None:
+                if self._kept.get(self._table.id(row), sure=sure) is None:
                     stack += self.bases(row)
         return sorted(found)
 
     def _bytes_of(self, rows: Iterable[int]) -> int:
         return sum(int(self._table.size[row]) for row in rows)
 
-    def _fetched(self, needed: list[int]) -> dict[int, memoryview]:
-        plain = {row: data for row in needed if (data := self._at_hand(row)) is not None}
+    def _fetched(self, needed: list[int], *, sure: bool = True) -> dict[int, memoryview]:
+        plain = {row: data for row in needed if (data := self._at_hand(row, sure)) is not None}
         missing = [row for row in needed if row not in plain]
         stored: dict[int, memoryview] = {}
         for part in ranges(self._table, missing):
@@ -162,34 +186,40 @@ class PlainChunks:
             # What was at hand a moment ago may rest on what was not fetched because of it.
             for base in self.bases(row):
                 if base not in plain:
-                    plain |= self._fetched(self._needed([base]))
+                    plain |= self._fetched(self._needed([base], sure=sure), sure=sure)
             data = _copies.lend(int(self._table.size[row]))
-            plain[row] = self._decoded(row, stored.pop(row), plain, data)
-            self._keep(row, data)
+            plain[row] = self._decoded(row, stored.pop(row), plain, data, sure=sure)
+            self._keep(row, data, sure)
         return plain
 
-    def _at_hand(self, row: int) -> memoryview | None:
+    def _at_hand(self, row: int, sure: bool) -> memoryview | None:
         chunk = self._table.id(row)
-        data = self._kept.get(chunk)
+        data = self._kept.get(chunk, sure=sure)
         if data is None and self._cache is not None:
             cached = self._cache.get(chunk)
             data = memoryview(cached) if cached is not None else None
         return data
 
-    def _keep(self, row: int, data: memoryview) -> None:
+    def _keep(self, row: int, data: memoryview, sure: bool) -> None:
         chunk = self._table.id(row)
-        self._kept.put(chunk, data)
+        self._kept.put(chunk, data, sure=sure)
         if self._cache is not None:
             self._cache.put(chunk, data)
 
     def _decoded(
-        self, row: int, stored: memoryview, plain: dict[int, memoryview], place: memoryview | None = None
+        self,
+        row: int,
+        stored: memoryview,
+        plain: dict[int, memoryview],
+        place: memoryview | None = None,
+        *,
+        sure: bool = True,
     ) -> memoryview:
         bases = [plain[base] for base in self.bases(row)]
         try:
-            return verified(self._table, row, stored, self._name, bases, place)
+            return verified(self._table, row, stored, self._name, bases, place, sure=sure)
         except ChunkDamaged:
             # It may have been altered on its way only: look once more before calling the store damaged.
             (again,) = ranges(self._table, [row])
             stored = read_stored(self._transport, again, self._name)
-            return verified(self._table, row, stored, self._name, bases, place)
+            return verified(self._table, row, stored, self._name, bases, place, sure=sure)

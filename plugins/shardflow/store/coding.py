@@ -13,8 +13,7 @@ from shardflow import codec
 from shardflow.delta.bases import Attempt
 from shardflow.delta.choosing import Predictors
 from shardflow.dtype import DType
-from shardflow.errors import Cancelled, CorruptData, ShardflowError
-from shardflow.store.fetch import decoded
+from shardflow.errors import Cancelled, ShardflowError
 
 SURE_IT_IS_RAW, TRIED_WHEN_RAW = 4, 16  # after so many raw chunks, so many of each sixteen are tried still
 
@@ -41,18 +40,20 @@ class Coded:
 class Against:
     """Tries the chunks of one file against others, which are looked up when the first chunk is one the store has not.
 
-    It gives up on files that cannot be read, unless the caller asked for just these.
+    It gives up on files that cannot be read, unless the caller asked for just these. An encoding that rests on others
+    takes less than `worth` of what the chunk takes by itself.
     """
 
-    def __init__(self, find: Callable[[], Predictors], *, required: bool) -> None:
+    def __init__(self, find: Callable[[], Predictors], *, required: bool, worth: float = 1.0) -> None:
         self._find = find
         self._required = required
+        self._worth = worth
         self._finding = Lock()
         self._predictors: Predictors | None = None
         self._given_up = False
 
-    def encode(self, chunk: bytes, data: memoryview, dtype: DType, start: int) -> Coded | None:
-        """An encoding that rests on others, proven by decoding it; None if the chunk is better off by itself."""
+    def encode(self, data: memoryview, dtype: DType, start: int) -> Coded | None:
+        """An encoding that rests on others, proven by decoding it, or by itself; None where there is nothing to try."""
         if self._given_up:
             return None
         try:
@@ -67,7 +68,7 @@ class Against:
             return None
         if not attempts:
             return None
-        return self._proven(chunk, data, dtype, attempts)
+        return self._proven(data, dtype, attempts)
 
     def _found(self) -> Predictors:
         with self._finding:
@@ -75,16 +76,15 @@ class Against:
                 self._predictors = self._find()
             return self._predictors
 
-    def _proven(self, chunk: bytes, data: memoryview, dtype: DType, attempts: list[Attempt]) -> Coded | None:
-        chosen = codec.encode_against(data, dtype, [attempt.prediction for attempt in attempts])
+    def _proven(self, data: memoryview, dtype: DType, attempts: list[Attempt]) -> Coded | None:
+        chosen = codec.encode_against(data, dtype, [attempt.prediction for attempt in attempts], self._worth)
         if chosen.prediction is None:
             return Coded(chosen.encoded)
         attempt = next(each for each in attempts if each.prediction is chosen.prediction)
-        stored = b"".join(chosen.encoded.parts)
-        try:
-            decoded(chosen.encoded.codec, stored, chunk, len(data), [piece.data for piece in attempt.bases])
-        except CorruptData as error:
-            _log.warning("an encoding that does not lead back was dropped: %s", error)
+        parts = chosen.encoded.parts
+        stored = parts[0] if len(parts) == 1 else b"".join(parts)
+        if not codec.leads_to(chosen.encoded.codec, stored, data, [piece.data for piece in attempt.bases]):
+            _log.warning("an encoding of a chunk of %s that does not lead back was dropped", dtype.name)
             return None
         bases = tuple(_made(piece.data) if piece.key is None else piece.key for piece in attempt.bases)
         return Coded(chosen.encoded, bases)
@@ -100,10 +100,10 @@ class BlockEncoder:
         self._against = against
         self._raw_in_a_row = 0
 
-    def encode(self, chunk: bytes, data: memoryview, dtype: DType, start: int) -> Coded:
+    def encode(self, data: memoryview, dtype: DType, start: int) -> Coded:
         """The encoding of a chunk that begins at `start` in its file."""
         if dtype is not DType.BYTES and self._against:
-            coded = self._against.encode(chunk, data, dtype, start)
+            coded = self._against.encode(data, dtype, start)
             if coded:
                 return coded
         return Coded(self._alone(data, dtype))

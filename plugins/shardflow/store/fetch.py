@@ -79,10 +79,13 @@ def verified(
     name: str,
     bases: Sequence[Buffer] = (),
     place: memoryview | None = None,
+    *,
+    sure: bool = True,
 ) -> memoryview:
-    """Decode one chunk of a file and compare it with its name; see `decoded`."""
+    """Decode one chunk of a file and compare it with its name, unless it need not be `sure`; see `decoded`."""
+    chunk = table.id(row) if sure else None
     try:
-        return decoded(int(table.codec[row]), stored, table.id(row), int(table.size[row]), bases, place)
+        return decoded(int(table.codec[row]), stored, chunk, int(table.size[row]), bases, place)
     except CorruptData as error:
         raise damaged(table, row, name, error.message) from None
     except FormatUnknown as error:
@@ -92,12 +95,12 @@ def verified(
 def decoded(
     kind: int,
     stored: Buffer,
-    chunk: bytes,
+    chunk: bytes | None,
     size: int,
     bases: Sequence[Buffer] = (),
     place: memoryview | None = None,
 ) -> memoryview:
-    """A chunk from its stored bytes, if they are that chunk.
+    """A chunk from its stored bytes, if they are that chunk; without its name, whatever they make.
 
     It is decoded where it is to be, if a place of its size is given, and otherwise into memory of this thread that the
     next one overwrites.
@@ -109,7 +112,7 @@ def decoded(
     else:
         data = place if place is not None else _scratch_memory()[:size]
         codec.decode(kind, stored, data, bases)
-    if blake3(data).digest() != chunk:
+    if chunk is not None and blake3(data).digest() != chunk:
         raise CorruptData("its bytes do not match its name")
     return data
 

@@ -219,7 +219,7 @@ class Writer:
             if row is not None and self._is_present(row):
                 chunks.append((chunk, row))
             else:
-                chunks.append((chunk, encoder.encode(chunk, data, span.dtype, start + span.start)))
+                chunks.append((chunk, encoder.encode(data, span.dtype, start + span.start)))
         return Examined(block, tuple(chunks))
 
     def _place(self, chunk: bytes, size: int, known: int | Coded) -> int:
@@ -302,7 +302,11 @@ class Writer:
         if not known:
             return None
         read_new = source.random_access(file)
-        return Against(lambda: self._predictors(layout, read_new, known), required=wishes.base is not None)
+        return Against(
+            lambda: self._predictors(layout, read_new, known),
+            required=wishes.base is not None,
+            worth=settings.worth,
+        )
 
     def _predictors(self, layout: Layout, read_new: ReadAt, known: list[Known]) -> Predictors:
         settings, wishes = self._settings.deltas, self._wishes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shardflow.codec.kernels.flags import FlagKernels, check_edge, check_others
+from shardflow.codec.kernels.flags import FLAGS_AT_ONCE, FlagKernels, check_edge, check_others
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,6 +28,16 @@ class ArrayFlagKernels(FlagKernels):
         exponents = np.right_shift(words, number.mantissa)
         np.bitwise_and(exponents, number.exponents, out=exponents)
         _pack(exponents < edge, out)
+
+    def marked(self, gaps: Words, out: Flags) -> int:
+        places = np.cumsum(gaps, dtype=np.int64) + np.arange(gaps.size)
+        last = int(places[-1]) if gaps.size else -1
+        out.fill(0)
+        if last < FLAGS_AT_ONCE * out.size:
+            each = np.zeros(FLAGS_AT_ONCE * out.size, np.bool_)
+            each[places] = True
+            _pack(each, out)
+        return last
 
     def places(self, flags: Flags) -> Places:
         return np.flatnonzero(np.unpackbits(flags.view(np.uint8), bitorder="little")).astype(np.int64, copy=False)

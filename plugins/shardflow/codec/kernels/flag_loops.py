@@ -31,7 +31,7 @@ class FusedFlagKernels(FlagKernels):
     def ready(cls) -> FusedFlagKernels:
         """With the loops that models need, so that nobody waits for them later."""
         made = cls()
-        for name, widths in (("unequal", COMMON_WIDTHS), ("below", COMMON_WIDTHS), ("places", (8,))):
+        for name, widths in (("unequal", COMMON_WIDTHS), ("below", COMMON_WIDTHS), ("marked", (4,)), ("places", (8,))):
             for width in widths:
                 made._loop(name, width)
         return made
@@ -43,6 +43,10 @@ class FusedFlagKernels(FlagKernels):
     def below(self, words: Words, number: Number, edge: int, out: Flags) -> None:
         check_edge(words, number, edge, out)
         self._loop("below", number.width)(words, number.mantissa, number.exponents, edge, out)
+
+    def marked(self, gaps: Words, out: Flags) -> int:
+        out.fill(0)
+        return self._loop("marked", gaps.itemsize)(gaps, out)
 
     def places(self, flags: Flags) -> Places:
         room = scratch("places", 8 * (FLAGS_AT_ONCE * flags.size + _WRITTEN_AT_ONCE)).view(np.int64)
@@ -81,6 +85,16 @@ def _below(words: Any, mantissa: Any, exponents: Any, edge: Any, out: Any) -> No
         out[whole] = flags
 
 
+def _marked(gaps: Any, out: Any) -> int:
+    place, end = -1, 64 * out.size
+    for i in range(gaps.size):
+        place += types.int64(gaps[i]) + 1
+        if place >= end:
+            break
+        out[place >> 6] |= types.uint64(1) << types.uint64(place & 63)
+    return place
+
+
 def _places(flags: Any, out: Any) -> int:
     # Eight at a time, wanted or not, since nobody could foresee how many there are in 64 words.
     found = 0
@@ -103,6 +117,10 @@ def _ranking(word: Any) -> Any:
     return types.void(read(word), word, word, word, written(types.uint64))
 
 
+def _marking(word: Any) -> Any:
+    return types.int64(read(word), written(types.uint64))
+
+
 def _finding(number: Any) -> Any:
     return types.int64(read(number), written(types.int64))
 
@@ -110,5 +128,6 @@ def _finding(number: Any) -> Any:
 _LOOPS: dict[str, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
     "unequal": (_unequal, _comparing),
     "below": (_below, _ranking),
+    "marked": (_marked, _marking),
     "places": (_places, _finding),
 }

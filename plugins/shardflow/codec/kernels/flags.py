@@ -29,6 +29,9 @@ class FlagKernels(Protocol):
     def below(self, words: Words, number: Number, edge: int, out: Flags) -> None:
         """Which words have an exponent that is less than `edge`."""
 
+    def marked(self, gaps: Words, out: Flags) -> int:
+        """Set those flags alone that lie behind such gaps; says which is the last, or what is beyond all flags."""
+
     def places(self, flags: Flags) -> Places:
         """The numbers of the flags that are set, ascending, counted from 0; in this thread's work space."""
 

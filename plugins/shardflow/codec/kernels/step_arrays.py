@@ -18,8 +18,6 @@ from shardflow.codec.kernels.steps import (
 )
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from shardflow.codec.buffers import Bytes
     from shardflow.codec.kernels.contract import Words
     from shardflow.codec.numbers import Number
@@ -57,15 +55,12 @@ class ArrayStepKernels(StepKernels):
         _put_in_order(way, number)
         np.left_shift(way, number.low, out=out)
 
-    def changed_blocks(self, steps: Words, block: int) -> npt.NDArray[np.bool_]:
-        whole = steps[: steps.size // block * block].reshape(-1, block)
-        changed: npt.NDArray[np.bool_] = np.bitwise_or.reduce(whole, axis=1) != 0
-        return changed
-
     def grouped(self, words: Words, number: Number, table: Bytes, classes: int) -> Grouping:
         check_table(words, number, table, classes)
-        uncounted = Grouping(words, number, table, np.zeros(0, np.int64))
-        return uncounted._replace(counts=np.bincount(_classes(uncounted), minlength=classes))
+        uncounted = Grouping(words, number, table, np.zeros((2, 0), np.int64))
+        each, half = _classes(uncounted), words.size // 2
+        halves = [np.bincount(part, minlength=classes) for part in (each[:half], each[half:])]
+        return uncounted._replace(halves=np.array(halves))
 
     def by_class(self, values: Words, grouping: Grouping, out: Words) -> None:
         check_values(values, grouping, out)

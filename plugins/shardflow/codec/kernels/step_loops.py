@@ -21,8 +21,6 @@ from shardflow.codec.kernels.steps import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from shardflow.codec.buffers import Bytes
     from shardflow.codec.kernels.contract import Words
     from shardflow.codec.numbers import Number
@@ -51,16 +49,11 @@ class FusedStepKernels(StepKernels):
         check_alike(steps, starts, number, out)
         self._loop("walked", number.width)(steps, starts, number.low, number.top, number.flips, number.mask, 1, out)
 
-    def changed_blocks(self, steps: Words, block: int) -> npt.NDArray[np.bool_]:
-        changed = np.empty(steps.size // block, np.uint8)
-        self._loop("changed", steps.itemsize)(steps, block, changed)
-        return changed.view(np.bool_)
-
     def grouped(self, words: Words, number: Number, table: Bytes, classes: int) -> Grouping:
         check_table(words, number, table, classes)
         lanes = np.zeros((4, classes), np.int64)
         self._loop("counts", number.width)(words, number.mantissa, number.exponents, table, lanes)
-        return Grouping(words, number, table, lanes.sum(axis=0))
+        return Grouping(words, number, table, lanes.reshape(2, 2, classes).sum(axis=1))
 
     def by_class(self, values: Words, grouping: Grouping, out: Words) -> None:
         check_values(values, grouping, out)
@@ -71,8 +64,10 @@ class FusedStepKernels(StepKernels):
         self._move("in_place", values, grouping, out)
 
     def _move(self, name: str, values: Words, grouping: Grouping, out: Words) -> None:
-        words, number, table, counts = grouping
-        places = (np.cumsum(counts) - counts).astype(np.uint64)
+        words, number, table, halves = grouping
+        counts = grouping.counts
+        firsts = np.cumsum(counts) - counts
+        places = np.concatenate([firsts, firsts + halves[0]]).astype(np.uint64)
         self._loop(name, number.width)(values, words, number.mantissa, number.exponents, table, places, out)
 
     def clip(self, values: Words, most: int, out: Bytes, rest: Words) -> int:
@@ -103,38 +98,54 @@ def _walked(steps: Any, starts: Any, low: Any, top: Any, flips: Any, mask: Any, 
         out[i] = (word ^ ((word >> top) * flips)) << low
 
 
-def _changed(steps: Any, block: Any, out: Any) -> None:
-    for i in range(out.size):
-        seen = steps[i * block]
-        for j in range(i * block, i * block + block):
-            seen |= steps[j]
-        out[i] = seen != 0
+# The loops over classes go through both halves at once, each with counters of its own: a processor works on one while
+# the other waits for the counter of a class that has just come.
 
 
 def _counts(words: Any, mantissa: Any, exponents: Any, table: Any, lanes: Any) -> None:
-    # Four lanes: counting one class twice in a row need not wait for the first count to be stored.
-    even = words.size // 4 * 4
-    for i in range(0, even, 4):
-        for lane in range(4):
+    half = words.size // 2
+    for i in range(0, half - 1, 2):
+        for lane in range(2):
             lanes[lane, table[(words[i + lane] >> mantissa) & exponents]] += 1
-    for i in range(even, words.size):
-        lanes[0, table[(words[i] >> mantissa) & exponents]] += 1
+            lanes[2 + lane, table[(words[half + i + lane] >> mantissa) & exponents]] += 1
+    if half % 2:
+        lanes[0, table[(words[half - 1] >> mantissa) & exponents]] += 1
+    for i in range(half + half // 2 * 2, words.size):
+        lanes[2, table[(words[i] >> mantissa) & exponents]] += 1
 
 
 def _by_class(values: Any, words: Any, mantissa: Any, exponents: Any, table: Any, places: Any, out: Any) -> None:
-    for i in range(values.size):
-        group = table[(words[i] >> mantissa) & exponents]
+    half = values.size // 2
+    classes = types.uint64(places.size // 2)
+    for i in range(half):
+        group = types.uint64(table[(words[i] >> mantissa) & exponents])
         place = places[group]
         out[place] = values[i]
         places[group] = place + types.uint64(1)
+        group = types.uint64(table[(words[half + i] >> mantissa) & exponents]) + classes
+        place = places[group]
+        out[place] = values[half + i]
+        places[group] = place + types.uint64(1)
+    for i in range(2 * half, values.size):
+        group = types.uint64(table[(words[i] >> mantissa) & exponents]) + classes
+        out[places[group]] = values[i]
 
 
 def _in_place(values: Any, words: Any, mantissa: Any, exponents: Any, table: Any, places: Any, out: Any) -> None:
-    for i in range(out.size):
-        group = table[(words[i] >> mantissa) & exponents]
+    half = out.size // 2
+    classes = types.uint64(places.size // 2)
+    for i in range(half):
+        group = types.uint64(table[(words[i] >> mantissa) & exponents])
         place = places[group]
         out[i] = values[place]
         places[group] = place + types.uint64(1)
+        group = types.uint64(table[(words[half + i] >> mantissa) & exponents]) + classes
+        place = places[group]
+        out[half + i] = values[place]
+        places[group] = place + types.uint64(1)
+    for i in range(2 * half, out.size):
+        group = types.uint64(table[(words[i] >> mantissa) & exponents]) + classes
+        out[i] = values[places[group]]
 
 
 def _clip(values: Any, most: Any, out: Any, rest: Any) -> int:
@@ -160,10 +171,6 @@ def _walking(word: Any) -> Any:
     return types.void(read(word), read(word), *[word] * 5, written(word))
 
 
-def _looking(word: Any) -> Any:
-    return types.void(read(word), types.int64, written(types.uint8))
-
-
 def _counting(word: Any) -> Any:
     return types.void(read(word), word, word, read(types.uint8), types.Array(types.int64, 2, "C"))
 
@@ -184,7 +191,6 @@ def _unclipping(word: Any) -> Any:
 _LOOPS: dict[str, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
     "steps": (_steps, _walking),
     "walked": (_walked, _walking),
-    "changed": (_changed, _looking),
     "counts": (_counts, _counting),
     "by_class": (_by_class, _moving),
     "in_place": (_in_place, _moving),

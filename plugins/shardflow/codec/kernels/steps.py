@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 
 
 class Grouping(NamedTuple):
-    """Words and the class of each: `table` has one entry for every exponent there is, `counts` one for every class."""
+    """Words and the class of each: `table` has one entry for every exponent there is, `halves` two for every class."""
 
     words: Words
     number: Number
     table: Bytes
-    counts: npt.NDArray[np.int64]
+    halves: npt.NDArray[np.int64]  # how many of each class are among the first half of the words, and the other
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """The words of each class."""
+        counts: npt.NDArray[np.int64] = self.halves.sum(axis=0)
+        return counts
 
 
 class StepKernels(Protocol):
@@ -35,9 +41,6 @@ class StepKernels(Protocol):
 
     def walked(self, steps: Words, starts: Words, number: Number, out: Words) -> None:
         """Where `steps` lead from `starts`."""
-
-    def changed_blocks(self, steps: Words, block: int) -> npt.NDArray[np.bool_]:
-        """Which of the whole blocks of so many words hold any step that is not zero."""
 
     def grouped(self, words: Words, number: Number, table: Bytes, classes: int) -> Grouping:
         """The words of each class, counted."""
