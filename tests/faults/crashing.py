@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Self
 
 from shardflow.store.store import Store
-from shardflow.transport import ObjectInfo, Transport
+from shardflow.transport import NewObject, ObjectInfo, Transport, TransportError
 
 
 class Crash(BaseException):
@@ -50,6 +50,10 @@ class MortalTransport(Transport):
     def write(self, key: str, data: Any, **options: Any) -> ObjectInfo:
         self.fate.change("write", key)
         return super().write(key, data, **options)
+
+    def write_all(self, objects: Sequence[NewObject]) -> list[TransportError | None]:
+        """One by one, so that each is a change of its own: a power failure may come between any two."""
+        return [failure for new in objects for failure in super(MortalTransport, self).write_all([new])]
 
     def delete(self, key: str, **options: Any) -> bool:
         self.fate.change("delete", key)

@@ -19,7 +19,7 @@ def test_it_is_stored_as_a_put_stores_it(store: Store, tmp_path: Path, size: int
     (tmp_path / "file").write_bytes(b"x" * size)
     source = file_source(tmp_path / "file", "alone")
     assert is_small(store.config, source)
-    put_small(store.transport, store.config, source)
+    assert put_small(store.transport, store.config, [source]) == [None]
     store.put(tmp_path / "file", "put")
     alone, put = store.manifest("alone"), store.manifest("put")
     assert store.open("alone").read() == b"x" * size
@@ -38,15 +38,15 @@ def test_a_file_that_changes_meanwhile_is_not_stored(store: Store, tmp_path: Pat
     (tmp_path / "file").write_bytes(b"before")
     source = file_source(tmp_path / "file", "x")
     (tmp_path / "file").write_bytes(b"and after")
-    with pytest.raises(SourceChanged):
-        put_small(store.transport, store.config, source)
+    (failure,) = put_small(store.transport, store.config, [source])
+    assert isinstance(failure, SourceChanged)
     assert list(store.ls()) == []
 
 
 def test_its_sha256_is_noted_where_that_was_asked_for(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with noting_sha256():
-        put_small(store.transport, store.config, file_source(tmp_path / "file", "x"))
+        put_small(store.transport, store.config, [file_source(tmp_path / "file", "x")])
     assert store.manifest("x").sha256 == hashlib.sha256(b"content").digest()
 
 
@@ -59,5 +59,5 @@ def test_a_store_that_asks_for_more_than_this_version_can_is_not_written(
     (tmp_path / "file").write_bytes(b"content")
     monkeypatch.setattr(type(store.config), "check", lambda _, operation, place: refuse(operation, place))
     with pytest.raises(FormatUnknown, match="to write"):
-        put_small(store.transport, store.config, file_source(tmp_path / "file", "x"))
+        put_small(store.transport, store.config, [file_source(tmp_path / "file", "x")])
     assert [info.key for info in store.transport.list("tree/")] == []

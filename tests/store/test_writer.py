@@ -7,6 +7,7 @@ import itertools
 import os
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from shardflow.store.journal import Journal
 from shardflow.store.manifest import decode_manifest
 from shardflow.store.paths import key_of
 from shardflow.store.store import Store
-from shardflow.transport import ByteBudget, Cancellation, Transport
+from shardflow.transport import ByteBudget, Cancellation, NewObject, Transport, TransportError
 from store.conftest import SMALL
 from store.samples import noise
 
@@ -45,6 +46,15 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     for verb in ("read", "head", "list", "list_names", "write"):
         monkeypatch.setattr(Transport, verb, counting(verb))
+    write_all = Transport.write_all
+
+    def counting_all(self: Transport, objects: Sequence[NewObject]) -> list[TransportError | None]:
+        if self.together > 1 and len(objects) > 1:  # else each is one `write`
+            with lock:
+                made.update(f"write {new.key.partition('/')[0]}" for new in objects)
+        return write_all(self, objects)
+
+    monkeypatch.setattr(Transport, "write_all", counting_all)
     return made
 
 

@@ -20,18 +20,18 @@ class TestDurability:
     ) -> None:
         store.write("tree/first", b"")  # makes the directories
         steps: list[str] = []
-        fsync, rename = os.fsync, Path.rename
+        fsync, rename = os.fsync, os.rename
 
         def noted_fsync(fd: int) -> None:
             steps.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "data")
             fsync(fd)
 
-        def noted_rename(path: Path, target: Path) -> Path:
+        def noted_rename(path: str, target: str) -> None:
             steps.append("name")
-            return rename(path, target)
+            rename(path, target)
 
         monkeypatch.setattr(os, "fsync", noted_fsync)
-        monkeypatch.setattr(Path, "rename", noted_rename)
+        monkeypatch.setattr(os, "rename", noted_rename)
         store.write("tree/some", b"data")
         assert steps == ["data", "name", "directory"]
 

@@ -13,6 +13,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from shardflow.dvc.described import is_named_by_hash
 from shardflow.dvc.failures import as_dvc_tells
 from shardflow.dvc.filesystem import StoreFileSystem
+from shardflow.dvc.handed_over import HandedOverFileSystem, best_together
 from shardflow.dvc.options import OPTIONS, transport_options, validators
 from shardflow.dvc.places import stripped, url_of
 from shardflow.dvc.unfetched import note, watch
@@ -58,8 +59,16 @@ class ShardflowFileSystem(ObjectFileSystem):
             os.environ.setdefault(name, value)
         return {"root": root, **options}
 
+    def __init__(self, fs: StoreFileSystem | None = None, **config: Any) -> None:
+        super().__init__(fs, **config)
+        self._together = best_together(config.get("root", ""))
+        if self._together > 1 and not config.get("jobs"):
+            self.jobs = 2 * self._together  # coroutines: the next ones get ready while the last ones are written
+
     @cached_property
     def fs(self) -> StoreFileSystem:
+        if self._together > 1:
+            return HandedOverFileSystem(most=self._together, **self.fs_args)
         return StoreFileSystem(**self.fs_args)
 
     def exists(  # type: ignore[override]  # the two cases in one

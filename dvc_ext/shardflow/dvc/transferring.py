@@ -78,7 +78,9 @@ class Transfers:
     def send(self, source: Source, tell: Tell) -> None:
         """Store a file; it is visible when this returns. A small one is a single object, and needs no turn."""
         if is_small(self._store.config, source):
-            put_small(self._store.transport, self._store.config, source)
+            (failure,) = put_small(self._store.transport, self._store.config, [source])
+            if failure is not None:
+                raise failure
             tell(source.size or 0)
         else:
             self._sends.do(Sending(source, tell))
@@ -86,8 +88,7 @@ class Transfers:
     def fetch(self, path: str, target: Path, tell: Tell) -> None:
         """Write a file, verified; a small one is in its manifest, and needs no turn."""
         manifest = self._store.manifest(path)
-        if manifest.inline is not None:
-            _write(target, manifest.inline)
+        if written_inline(manifest, target):
             tell(manifest.size)
             return
         try:
@@ -119,14 +120,17 @@ def transfers_of(store: Store) -> Transfers:
         return _transfers.setdefault(store, Transfers(store))
 
 
-def _write(target: Path, data: bytes) -> None:
-    """A small file, whole or not at all."""
+def written_inline(manifest: Manifest, target: Path) -> bool:
+    """Write a small file, which is in its manifest, whole or not at all; False if it is none."""
+    if manifest.inline is None:
+        return False
     with told(target):
         try:
-            target.write_bytes(data)
+            target.write_bytes(manifest.inline)
         except OSError:
             target.unlink(missing_ok=True)
             raise
+    return True
 
 
 def _done_together(turns: list[Turn[R]], work: Callable[[list[R]], None]) -> None:

@@ -77,9 +77,7 @@ class GatedStore(SqlAlchemyStore):
             if plan is None:
                 return (untouched or answer)()
             found = cases(act.db, self._gate, plan)
-            if (
-                found != ahead
-            ):  # not heard yet, or changed since: who is where, what is stated, the policy
+            if found != ahead:  # not heard yet, or changed since: who is where, what is stated, the policy
                 heard = hearings(self._gate, found)
             act.note(*carried_out(act.db, wanted, plan, heard))
             return moved(act.db) if moved and plan.moves else answer()

@@ -1,4 +1,4 @@
-"""Makes stored files visible: checks that all they need is there and will stay, then writes manifests, then hints."""
+"""Makes stored files visible: checks that all they need is there and will stay, and has their manifests written."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from shardflow.errors import CorruptData, ShardflowError
+from shardflow.errors import CorruptData
 from shardflow.store.catalog import Catalog
 from shardflow.store.chunks import PlainChunks
-from shardflow.store.errors import ChunkDamaged, PackMissing, PathTaken
+from shardflow.store.errors import ChunkDamaged, PackMissing
 from shardflow.store.fetch import MEND, decoded
-from shardflow.store.hints import hint_objects
-from shardflow.store.manifest import Manifest, decode_manifest, encode_manifest
+from shardflow.store.manifest import Manifest
 from shardflow.store.pack import PackEntry, pack_key
-from shardflow.store.paths import key_of, marker_of
+from shardflow.store.revealing import PARALLEL_WRITES, Ready, Revealer
 from shardflow.store.sending import StoredChunk, rewritten
 from shardflow.store.tombstones import doomed_packs
-from shardflow.transport import AlreadyThere, ObjectMissing, Transport
+from shardflow.transport import ObjectMissing, Transport
 
-PARALLEL_WRITES = 16
 MAX_CHECK_AGE = 600.0
 COPIED_AT_ONCE = 32 << 20
 
@@ -48,13 +46,17 @@ class Committer:
         self._catalog = catalog
         # Without a grace period there is nothing to keep to: it promises that nothing else uses the store.
         self._check_age = min(grace / 4 or math.inf, MAX_CHECK_AGE)
-        self._existing = existing
-        self._replace = replace_files
         self._pool = ThreadPoolExecutor(PARALLEL_WRITES, thread_name_prefix="shardflow-commit")
-        self._writing: list[Future[bool]] = []
+        self._revealer = Revealer(transport, self._pool, existing, self._look_again, replace_files=replace_files)
         self._safe: dict[int, float] = {}  # packs, and when they were last seen to be there and not set aside
-        self.unchanged = 0
-        self.written = 0
+
+    @property
+    def unchanged(self) -> int:
+        return self._revealer.unchanged
+
+    @property
+    def written(self) -> int:
+        return self._revealer.written
 
     def commit(self, files: list[Pending]) -> None:
         """Start writing the manifests of files whose packs are all in the store."""
@@ -67,62 +69,15 @@ class Committer:
             if len(file.rows):
                 table, sequence = self._catalog.table(file.rows)
                 manifest = replace(manifest, table=table, sequence=sequence)
-            self._wait(PARALLEL_WRITES * 4)
-            self._writing.append(self._pool.submit(self._write, file.path, manifest, checked))
+            self._revealer.reveal(Ready(file.path, manifest, checked))
 
     def drain(self) -> None:
         """Wait until every manifest is written; raises what failed."""
-        self._wait(0)
+        self._revealer.drain()
 
     def close(self) -> None:
+        self._revealer.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _wait(self, most: int) -> None:
-        while len(self._writing) > most:
-            if self._writing.pop(0).result():
-                self.written += 1
-            else:
-                self.unchanged += 1
-
-    def _write(self, path: str, manifest: Manifest, checked: float) -> bool:
-        if manifest.table.packs and seconds() - checked > 2 * self._check_age:
-            self._look_again(manifest.table.packs)  # it waited long for its turn
-        key = marker_of(path) if manifest.kind == "directory" else key_of(path)
-        known = self._existing is None or key in self._existing
-        if known and self._same_is_there(key, path, manifest):
-            self._restore_hints(path, manifest)
-            return False
-        try:
-            self._transport.write(
-                key, encode_manifest(manifest), if_absent=not self._replace and manifest.kind == "file"
-            )
-        except AlreadyThere:
-            if self._same_is_there(key, path, manifest):
-                return False
-            raise PathTaken(f"{path} is stored already, with other content", remedy="choose another path") from None
-        self._write_hints(path, manifest)
-        return True
-
-    def _same_is_there(self, key: str, path: str, manifest: Manifest) -> bool:
-        """Whether the path already has this content, in packs that were just seen to exist."""
-        try:
-            there = decode_manifest(self._transport.read(key), path)
-        except (ObjectMissing, ShardflowError):
-            return False
-        return there.digest == manifest.digest and set(there.table.packs) <= set(manifest.table.packs)
-
-    def _restore_hints(self, path: str, manifest: Manifest) -> None:
-        """A writer that died after its manifest left no hints."""
-        first = next(hint_objects(path, manifest), None)
-        if first is not None and not self._exists(first[0]):
-            self._write_hints(path, manifest)
-
-    def _write_hints(self, path: str, manifest: Manifest) -> None:
-        for key, data in hint_objects(path, manifest):
-            try:
-                self._transport.write(key, data)
-            except ShardflowError:
-                return  # only a later writer's savings depend on it
 
     def _make_safe(self, files: list[Pending]) -> float:
         """Leave no file dependent on a pack that is gone or set aside; returns when this was established."""
@@ -147,18 +102,19 @@ class Committer:
             if not there:
                 raise _deleted(pack)
 
-    def _look_again(self, packs: Iterable[bytes]) -> None:
+    def _look_again(self, ready: Ready) -> None:
+        """Before a file becomes visible that waited long for its turn."""
+        packs = ready.manifest.table.packs
+        if not packs or seconds() - ready.checked <= 2 * self._check_age:
+            return
         doomed = doomed_packs(self._transport)
         for pack in packs:
             if pack in doomed or not self._is_there(pack):
                 raise _deleted(pack)
 
     def _is_there(self, pack: bytes) -> bool:
-        return self._exists(pack_key(pack))
-
-    def _exists(self, key: str) -> bool:
         try:
-            self._transport.head(key)
+            self._transport.head(pack_key(pack))
         except ObjectMissing:
             return False
         return True

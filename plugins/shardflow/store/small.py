@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import RawIOBase
 
 from blake3 import blake3
 
+from shardflow.errors import ShardflowError
 from shardflow.store.config import StoreConfig
 from shardflow.store.manifest import Manifest, encode_manifest
 from shardflow.store.noted import Noted, sha256_wanted
 from shardflow.store.paths import key_of
 from shardflow.store.reading import read_all
 from shardflow.store.sources import Source
-from shardflow.transport import Transport
+from shardflow.transport import NewObject, Transport
 
 
 def inline_manifest(source: Source, file: RawIOBase, noted: Noted, most: int) -> Manifest:
@@ -28,10 +30,26 @@ def is_small(config: StoreConfig, source: Source) -> bool:
     return source.size is not None and source.size <= config.settings.inline_bytes
 
 
-def put_small(transport: Transport, config: StoreConfig, source: Source) -> None:
-    """Store a small file under its path, whatever is there: without the pool and the packs that others need."""
+def put_small(transport: Transport, config: StoreConfig, sources: Sequence[Source]) -> list[ShardflowError | None]:
+    """Store small files under their paths, whatever is there: without the pool and the packs that others need.
+
+    Returns what each failed with, None where it is stored.
+    """
     config.check("write", str(transport.url))
+    failures: list[ShardflowError | None] = [None] * len(sources)
+    objects: dict[int, NewObject] = {}
+    for number, source in enumerate(sources):
+        try:
+            objects[number] = _object_of(source, config)
+        except ShardflowError as error:
+            failures[number] = error
+    for number, failure in zip(objects, transport.write_all([*objects.values()]), strict=True):
+        failures[number] = failure
+    return failures
+
+
+def _object_of(source: Source, config: StoreConfig) -> NewObject:
     with source.open() as file:
         noted = Noted(md5=False, sha256=sha256_wanted())
         manifest = inline_manifest(source, file, noted, config.settings.inline_bytes)
-    transport.write(key_of(source.path), encode_manifest(manifest))
+    return NewObject(key_of(source.path), memoryview(encode_manifest(manifest)))

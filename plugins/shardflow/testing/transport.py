@@ -20,6 +20,7 @@ from shardflow.transport import (
     AlreadyThere,
     Cancellation,
     Changed,
+    NewObject,
     ObjectMissing,
     Totals,
     Transport,
@@ -132,6 +133,22 @@ class TransportContract:
         with pytest.raises(AlreadyThere, match="some"):
             transport.write("some", b"second", if_absent=True)
         assert bytes(transport.read("some")) == b"first"
+
+    def test_many_are_written_as_each_would_be(self, transport: Transport) -> None:
+        transport.write("tree/0/0", b"before")
+        objects = [NewObject(f"tree/{number % 3}/{number}", memoryview(pattern(number))) for number in range(40)]
+        assert transport.write_all(objects) == [None] * 40
+        assert [bytes(transport.read(new.key)) for new in objects] == [pattern(number) for number in range(40)]
+        assert transport.write_all([]) == []
+        assert transport.together >= 1
+
+    def test_among_many_those_that_must_not_replace_are_refused_by_name(self, transport: Transport) -> None:
+        transport.write("some/1", b"first")
+        objects = [NewObject(f"some/{number}", memoryview(b"second"), if_absent=True) for number in range(3)]
+        failures = transport.write_all(objects)
+        assert [type(failure) for failure in failures] == [type(None), AlreadyThere, type(None)]
+        assert "some/1" in str(failures[1])
+        assert [bytes(transport.read(new.key)) for new in objects] == [b"second", b"first", b"second"]
 
     def test_large_objects_can_be_create_only(self, transport: Transport) -> None:
         data = pattern(LARGE)

@@ -15,7 +15,7 @@ from shardflow.transport.errors import (
     Truncated,
     Unreachable,
 )
-from shardflow.transport.info import ObjectInfo
+from shardflow.transport.info import NewObject, ObjectInfo
 from shardflow.transport.limits import parallel_parts
 from shardflow.transport.progress import Meter, Totals
 from shardflow.transport.retry import RetryPolicy
@@ -31,6 +31,7 @@ __all__ = [
     "Changed",
     "Meter",
     "NameTaken",
+    "NewObject",
     "NoSpace",
     "ObjectInfo",
     "ObjectMissing",

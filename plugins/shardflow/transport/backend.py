@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from typing_extensions import Buffer
 
-    from shardflow.transport.info import Condition, ObjectInfo
+    from shardflow.transport.info import Condition, NewObject, ObjectInfo
+
+
+class Together(Protocol):
+    """Writes many small objects for less than each by itself would take."""
+
+    @property
+    def most(self) -> int:
+        """As many as one call should be given."""
+
+    def write(self, objects: Sequence[NewObject]) -> list[Exception | None]:
+        """What each failed with, None where it was written; each of them all or nothing, as `Backend.write` does."""
 
 
 class Backend(Protocol):
@@ -37,6 +48,10 @@ class Backend(Protocol):
 
     def write(self, key: str, data: memoryview, condition: Condition, mark: str) -> ObjectInfo:
         """All or nothing. The mark is kept with what a conditional write wrote, if its answer could be lost."""
+
+    @property
+    def together(self) -> Together | None:
+        """None where writes side by side are as fast as any."""
 
     def delete(self, key: str, etag: str | None) -> None:
         """Delete an object that was there a moment ago; with an ETag only that version, compared as late as can be."""

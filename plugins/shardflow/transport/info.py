@@ -29,3 +29,13 @@ class Condition:
 
 
 ALWAYS = Condition()
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object to write."""
+
+    key: str
+    data: memoryview
+    if_absent: bool = False
+    """Whether it must not replace one that is there."""

@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,13 @@ from shardflow.transport.errors import IT_CHANGED, IT_IS_THERE, AlreadyThere, Ch
 from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
 from shardflow.transport.keys import RESERVED
 from shardflow.transport.limits import LIST_PAGE
+from shardflow.transport.local_forcing import disk_below, force_directory
 from shardflow.transport.local_list import names_below, walk
 from shardflow.transport.local_lock import locked
+from shardflow.transport.local_together import FilesTogether
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # A directory may vanish (its last file was deleted) between being made and being used; each time it is made again.
 _MAKE_DIRECTORY_ATTEMPTS = 100
@@ -42,7 +45,7 @@ class LocalFiles:
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root = root
         self.durable = durable
-        self._incoming = root / RESERVED
+        self.incoming = root / RESERVED
 
     def read_start(self, key: str, limit: int) -> tuple[memoryview, ObjectInfo]:  # noqa: ARG002
         """The whole file: there is nothing to gain from parts."""
@@ -68,26 +71,31 @@ class LocalFiles:
 
     def write(self, key: str, data: memoryview, condition: Condition = ALWAYS, mark: str = "") -> ObjectInfo:  # noqa: ARG002
         """Write beside, force to the disk, then put in place; nothing is left behind by a failure."""
-        target = self._path(key)
-        temporary = self._write_temporary(data)
+        temporary = f"{self.incoming}/{os.getpid()}-{secrets.token_hex(8)}.part"
         try:
-            status = temporary.stat()
-            self._put_in_place(temporary, target, condition)
+            self.write_temporary(temporary, data, force=self.durable)
+            status = os.stat(temporary)
+            changed = self.put_in_place(temporary, f"{self.root}/{key}", condition)
         except BaseException:
             with suppress(OSError):
-                temporary.unlink()
+                os.unlink(temporary)
             raise
         if self.durable:
-            with suppress(FileNotFoundError):  # deleted again already
-                sync_directory(target.parent)
+            _force_directories(changed)
         return described(key, status)
+
+    @cached_property
+    def together(self) -> FilesTogether | None:
+        """Many small files at once, where their file system can force them at once."""
+        disk = disk_below(self.root)
+        return FilesTogether(self, disk) if disk else None
 
     def delete(self, key: str, etag: str | None) -> None:
         """Remove the file, and the directories that are empty without it; with an ETag, only if it still has that."""
         target = self._path(key)
-        self._make_directory(self._incoming)
-        with locked(self._incoming, alone=etag is not None):
-            self._check(target, Condition(etag=etag))
+        self.make_directory(self.incoming)
+        with locked(self.incoming, alone=etag is not None):
+            _check(str(target), Condition(etag=etag))
             target.unlink()
         self._drop_empty(target.parent)
 
@@ -108,7 +116,7 @@ class LocalFiles:
     def stale_temporaries(self, older_than: float, now: float) -> builtins.list[ObjectInfo]:
         """What killed writers left: temporary files not touched for `older_than` seconds."""
         try:
-            entries = [*os.scandir(self._incoming)]
+            entries = [*os.scandir(self.incoming)]
         except FileNotFoundError:
             return []
         found = []
@@ -135,60 +143,56 @@ class LocalFiles:
         finally:
             os.close(fd)
 
-    def _write_temporary(self, data: memoryview) -> Path:
-        path = self._incoming / f"{os.getpid()}-{secrets.token_hex(8)}.part"
+    def write_temporary(self, path: str, data: memoryview, *, force: bool) -> None:
+        """A new file beside the objects, whose end its caller sees to."""
         fd = self._create(path)
         try:
             _write_all(fd, data)
             _salt_time(fd)
-            if self.durable:
+            if force:
                 os.fsync(fd)
-        except BaseException:
-            with suppress(OSError):
-                path.unlink()
-            raise
         finally:
             os.close(fd)
-        return path
 
-    def _create(self, path: Path) -> int:
+    def put_in_place(self, temporary: str, target: str, condition: Condition) -> builtins.list[str]:
+        """Give a finished file its name; returns the directories that have new names in them."""
+
+        def put() -> None:
+            if condition.absent and _link_if_absent(temporary, target):
+                return
+            with locked(self.incoming, alone=bool(condition)):
+                _check(target, condition)
+                os.rename(temporary, target)
+
+        return self.in_directory(target, put)
+
+    def in_directory(self, target: str, put: Callable[[], None]) -> builtins.list[str]:
+        """Do what makes a name, and what it lies in where that is missing; returns the directories with new names."""
+        directory = target.rpartition("/")[0]
+        changed = [directory]
+        for _ in range(_MAKE_DIRECTORY_ATTEMPTS):
+            try:
+                put()
+            except FileNotFoundError:
+                with suppress(FileNotFoundError):
+                    changed += _made(Path(directory))
+            else:
+                return changed
+        raise NameTaken("its directory keeps vanishing")
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory and those above it, on the disk too."""
+        above = _made(path)
+        if self.durable:
+            _force_directories(above)
+
+    def _create(self, path: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             return os.open(path, flags, 0o666)
         except FileNotFoundError:
-            self._make_directory(path.parent)
+            self.make_directory(self.incoming)
             return os.open(path, flags, 0o666)
-
-    def _put_in_place(self, temporary: Path, target: Path, condition: Condition) -> None:
-        for _ in range(_MAKE_DIRECTORY_ATTEMPTS):
-            try:
-                if condition.absent and _link_if_absent(temporary, target):
-                    return
-                with locked(self._incoming, alone=bool(condition)):
-                    self._check(target, condition)
-                    temporary.rename(target)
-                return
-            except FileNotFoundError:
-                with suppress(FileNotFoundError):
-                    self._make_directory(target.parent)
-        raise NameTaken("its directory keeps vanishing")
-
-    def _check(self, target: Path, condition: Condition) -> None:
-        """Runs under the lock, so that what holds here still holds when the file is replaced or removed."""
-        if condition.absent and target.exists():
-            raise AlreadyThere(IT_IS_THERE)
-        if condition.etag is not None and _etag_at(target) != condition.etag:
-            raise Changed(IT_CHANGED)
-
-    def _make_directory(self, path: Path) -> None:
-        if path.is_dir():
-            return
-        if path != path.parent:
-            self._make_directory(path.parent)
-        with suppress(FileExistsError):
-            path.mkdir()
-        if self.durable:
-            sync_directory(path.parent)
 
     def _drop_empty(self, directory: Path) -> None:
         """As on object storage, a directory is there as long as something is in it."""
@@ -200,7 +204,7 @@ class LocalFiles:
             directory = directory.parent
         if self.durable:
             with suppress(FileNotFoundError):
-                sync_directory(directory)
+                force_directory(directory)
 
 
 def described(key: str, status: os.stat_result) -> ObjectInfo:
@@ -213,23 +217,35 @@ def etag_of(status: os.stat_result) -> str:
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
-def sync_directory(path: Path) -> None:
-    """Force the names in a directory to the disk, where the file system knows how to (SMB and some FUSE do not)."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(fd)
+def _check(target: str, condition: Condition) -> None:
+    """Runs under the lock, so that what holds here still holds when the file is replaced or removed."""
+    if condition.absent and os.path.exists(target):
+        raise AlreadyThere(IT_IS_THERE)
+    if condition.etag is not None and _etag_at(target) != condition.etag:
+        raise Changed(IT_CHANGED)
 
 
-def _etag_at(path: Path) -> str | None:
+def _etag_at(path: str) -> str | None:
     try:
-        return etag_of(path.stat())
+        return etag_of(os.stat(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _made(path: Path) -> list[str]:
+    """Make a directory and those above it; returns the directories that have new names in them, or may have."""
+    if path.is_dir():
+        return []
+    changed = _made(path.parent) if path != path.parent else []
+    with suppress(FileExistsError):
+        path.mkdir()
+    return [*changed, str(path.parent)]
+
+
+def _force_directories(paths: list[str]) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):  # deleted again already
+            force_directory(path)
 
 
 def _read_exactly(fd: int, start: int, length: int) -> memoryview:
@@ -248,7 +264,7 @@ def _write_all(fd: int, data: memoryview) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _link_if_absent(temporary: Path, target: Path) -> bool:
+def _link_if_absent(temporary: str, target: str) -> bool:
     """Create-only without any lock: a hard link never replaces. False where the file system has no hard links."""
     try:
         os.link(temporary, target)
@@ -259,7 +275,7 @@ def _link_if_absent(temporary: Path, target: Path) -> bool:
             return False
         raise
     with suppress(OSError):  # the object is there; a second name for it does no harm
-        temporary.unlink()
+        os.unlink(temporary)
     return True
 
 

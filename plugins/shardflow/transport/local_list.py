@@ -25,7 +25,7 @@ def walk(root: Path, prefix: str, after: str) -> Iterator[tuple[str, os.stat_res
                 yield from walk(root, key, after)
         elif key > after:
             with suppress(FileNotFoundError):  # deleted while we walk
-                status = os.stat(f"{root}/{key}")  # noqa: PTH116  # to put a Path together takes as long
+                status = os.stat(f"{root}/{key}")  # to put a Path together takes as long
                 if stat.S_ISREG(status.st_mode):
                     yield key, status
 

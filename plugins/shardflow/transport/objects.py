@@ -38,6 +38,8 @@ MARK = "shardflow_write"
 class Objects:
     """Objects below `prefix` in a provider's bucket."""
 
+    together = None
+
     def __init__(self, provider: Provider[Any], prefix: str) -> None:
         self._provider = provider
         self._reading = provider.reading

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 from shardflow.transport.cancel import Cancellation
 from shardflow.transport.connection import open_backend
 from shardflow.transport.delivery import Delivery
-from shardflow.transport.errors import IT_CHANGED, Changed, Interrupted, ObjectMissing
-from shardflow.transport.info import Condition, ObjectInfo
+from shardflow.transport.errors import IT_CHANGED, Changed, Interrupted, ObjectMissing, TransportError
+from shardflow.transport.info import Condition, NewObject, ObjectInfo
 from shardflow.transport.keys import check_key, check_prefix
 from shardflow.transport.limits import SPLIT_ABOVE
 from shardflow.transport.parts import fresh_memory, read_in_parts
@@ -26,7 +26,7 @@ from shardflow.transport.retry import RetryPolicy
 from shardflow.transport.translate import FOREIGN, Attempt, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from shardflow.transport.url import StoreURL
 
 T = TypeVar("T")
+
+FEWEST_TOGETHER = 2
 
 
 def connect(url: StoreURL, options: Mapping[str, str] | None = None, retry: RetryPolicy | None = None) -> Transport:
@@ -111,6 +113,40 @@ class Transport:
         done = self._retried(delivery.attempt)
         self.totals.add(objects_written=1, bytes_sent=view.nbytes)
         return done
+
+    @property
+    def together(self) -> int:
+        """How many small objects `write_all` is best given at a time: 1 where it gains nothing over threads."""
+        return self._backend.together.most if self._backend.together else 1
+
+    def write_all(self, objects: Sequence[NewObject]) -> builtins.list[TransportError | None]:
+        """Write objects, each all of it or nothing; what each failed with, None where it is written."""
+        together = self._backend.together
+        if together is None or len(objects) < FEWEST_TOGETHER:
+            return [self._failure(new) for new in objects]
+        for new in objects:
+            check_key(new.key)
+        failures: builtins.list[TransportError | None] = []
+        for start in range(0, len(objects), together.most):
+            self.cancel.check()
+            part = objects[start : start + together.most]
+            failures += [self._told(new, failure) for new, failure in zip(part, together.write(part), strict=True)]
+        return failures
+
+    def _told(self, new: NewObject, failure: Exception | None) -> TransportError | None:
+        """What became of one of many; what may pass is tried again by itself."""
+        if failure is None:
+            self.totals.add(objects_written=1, bytes_sent=new.data.nbytes)
+            return None
+        error = translate(failure, self._doing("write", new.key))
+        return self._failure(new) if error.transient else error
+
+    def _failure(self, new: NewObject) -> TransportError | None:
+        try:
+            self.write(new.key, new.data, if_absent=new.if_absent)
+        except TransportError as error:
+            return error
+        return None
 
     def delete(self, key: str, *, if_match: str | None = None) -> bool:
         """Delete an object; False if there was none. `if_match` raises Changed unless it has that ETag."""

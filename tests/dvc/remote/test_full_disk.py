@@ -61,6 +61,28 @@ def test_a_push_into_a_store_whose_disk_is_full_is_told_and_goes_on_when_it_has_
     assert (here.root / "weights.bin").read_bytes() == content
 
 
+def test_many_small_files_that_find_the_disk_full_leave_none_half_stored_and_arrive_when_it_has_room(
+    small_disk: SmallDisk, tmp_path: Path, noise: Noise
+) -> None:
+    here = project(tmp_path / "here", f"shardflow://file{small_disk.path}/store")
+    (here.root / "many").mkdir()
+    for number in range(600):
+        (here.root / "many" / str(number)).write_bytes(noise(8 << 10))
+    here.must("add", "many")
+    small_disk.resize(3 * MIB)
+
+    assert_told(dvc(small_disk, here, "push"), r"cannot write tree/\S+ in shardflow://file\S+/store: no space left")
+    store = small_disk.seen / "store"
+    assert not list((store / ".incoming").glob("*.part"))
+    small_disk.resize(16 * MIB)
+    seen = Store.find(f"shardflow://file{store}")[0]
+    stored = [path for path, _ in seen.manifests()]  # each is whole, or this would not read it
+    assert len(stored) < 400
+
+    assert dvc(small_disk, here, "push").code == 0
+    assert len(list(seen.manifests())) == 601
+
+
 def pushed(disk: Place, root: Path, *files: bytes) -> Project:
     """A project with a directory of files, in a store."""
     here = disk.project(root)

@@ -63,6 +63,26 @@ def test_a_killed_push_is_finished_by_the_next_one_which_sends_no_finished_pack_
     assert (there.root / "weights.bin").read_bytes() == (filled.root / "weights.bin").read_bytes()
 
 
+def test_a_push_of_many_small_files_that_is_killed_leaves_whole_ones_and_is_finished(
+    here: Project, disk: Place, tmp_path: Path, noise: Noise
+) -> None:
+    Store.init(disk.url)
+    (here.root / "many").mkdir()
+    for number in range(3000):
+        (here.root / "many" / str(number)).write_bytes(noise(300))
+    here.must("add", "many")
+    here.commit()
+    killed(here, "push", lambda: len(list((tmp_path / "store" / "tree").rglob("*/*/*"))) > 300)
+    stored = {path for path, manifest in disk.store.manifests() if manifest.size == 300}
+    assert 0 < len(stored) < 3000
+    here.must("push")
+    assert len(disk.files) == 3001
+    there = here.clone(tmp_path / "there")
+    there.must("pull")
+    for number in range(3000):
+        assert (there.root / "many" / str(number)).read_bytes() == (here.root / "many" / str(number)).read_bytes()
+
+
 def test_a_killed_pull_is_finished_by_the_next_one_which_goes_on_in_the_same_file(
     filled: Project, tmp_path: Path
 ) -> None:
