@@ -28,6 +28,20 @@ def forced_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def forced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files and directories that are forced to the disk one by one, as it happens."""
+    paths: list[str] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        paths.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return paths
+
+
+@pytest.fixture
 def server() -> Iterator[ScriptedS3]:
     """An S3 server that does as the test tells it."""
     with scripted_s3() as running:

@@ -79,18 +79,10 @@ def test_all_data_is_on_the_disk_before_any_name_and_all_names_before_the_return
 
 
 def test_where_others_have_much_to_write_each_file_and_directory_is_forced_by_itself(
-    root: Path, store: Transport, monkeypatch: pytest.MonkeyPatch
+    root: Path, store: Transport, monkeypatch: pytest.MonkeyPatch, forced: list[str]
 ) -> None:
     monkeypatch.setattr(local_forcing, "waiting_bytes", lambda: sys.maxsize)
     monkeypatch.setattr(local_forcing, "sync_file_system", lambda _: pytest.fail("waits for others"))
-    forced: list[str] = []
-    fsync = os.fsync
-
-    def noted(fd: int) -> None:
-        forced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
-        fsync(fd)
-
-    monkeypatch.setattr(os, "fsync", noted)
     store.write_all(many())
     files = [path for path in forced if path.endswith(".part")]
     assert len(files) == COUNT

@@ -68,21 +68,27 @@ def test_after_work_that_failed_as_a_whole_others_are_served() -> None:
     assert all_of(asking, [1, 2]) == [1, 2]
 
 
-def test_who_asked_and_went_away_does_not_hold_up_the_others() -> None:
-    begun, goes_on = threading.Event(), threading.Event()
+class Held:
+    """Work that is under way until it may go on."""
 
-    def work(requests: list[int]) -> list[int]:
-        begun.set()
-        assert goes_on.wait(10)
+    def __init__(self) -> None:
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def work(self, requests: list[int]) -> list[int]:
+        self.begun.set()
+        assert self.goes_on.wait(10)
         return requests
 
-    asking = Asking(work, 8)
+
+def test_who_asked_and_went_away_does_not_hold_up_the_others() -> None:
+    held = Held()
+    asking = Asking(held.work, 8)
 
     async def ask() -> int:
         gone, stays = asyncio.create_task(asking.ask(1)), asyncio.create_task(asking.ask(2))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(held.begun.wait, 10)
         gone.cancel()
-        goes_on.set()
+        held.goes_on.set()
         with pytest.raises(asyncio.CancelledError):
             await gone
         return await stays
@@ -91,22 +97,16 @@ def test_who_asked_and_went_away_does_not_hold_up_the_others() -> None:
 
 
 def test_a_loop_that_is_closed_by_then_is_not_told() -> None:
-    begun, goes_on = threading.Event(), threading.Event()
-
-    def work(requests: list[int]) -> list[int]:
-        begun.set()
-        assert goes_on.wait(10)
-        return requests
-
-    asking = Asking(work, 8)
+    held = Held()
+    asking = Asking(held.work, 8)
 
     async def ask_and_leave() -> None:
         asked = asyncio.create_task(asking.ask(1))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(held.begun.wait, 10)
         asked.cancel()
 
     asyncio.run(ask_and_leave())
-    goes_on.set()
+    held.goes_on.set()
     assert all_of(asking, [2]) == [2]
 
 
