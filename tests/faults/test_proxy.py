@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-import time
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -14,9 +13,10 @@ import pytest
 
 from faults.proxy import FaultProxy
 from faults.rules import Answer, CutRequest, CutResponse, Faults, FlipBit, Hold, LoseResponse, Truncate
+from timing import took
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 BODY = bytes(range(256)) * 2000
 
@@ -118,13 +118,6 @@ def ask(proxy: FaultProxy, method: str, path: str, body: bytes | None = None) ->
         return response.status, response.read()
 
 
-def took(act: Callable[[], object]) -> float:
-    """Seconds; the least of several is what a busy machine adds nothing to."""
-    began = time.monotonic()
-    act()
-    return time.monotonic() - began
-
-
 def test_without_faults_everything_passes_unchanged(proxy: FaultProxy, handler: type[TinyHandler]) -> None:
     with closing(client(proxy)) as connection:
         for path in ("/100000", "/chunked/99999", "/0"):
@@ -189,7 +182,7 @@ def test_bandwidth_is_capped_for_each_connection_by_itself(proxy: FaultProxy) ->
             worker.join()
 
     assert 0.28 <= min(took(three_at_once) for _ in range(3)) < 0.8  # one after the other: 0.9
-    assert proxy.traffic.most_at_once == 3
+    assert proxy.traffic.most_at_once >= 3  # the last of a try may end while the next begins
 
 
 def test_refused_means_nobody_listens_until_told_otherwise(proxy: FaultProxy) -> None:

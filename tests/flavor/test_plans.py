@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import groupby
 
 import pytest
@@ -15,6 +14,7 @@ from shardflow.flavor.parts import Part, block_of, part_of
 from shardflow.flavor.plans import METHODS, PlanUnknown, Shard, plan
 from shardflow.flavor.tensors import TensorInfo
 from shardflow.flavor.torch_types import shapes_of
+from timing import worked
 
 GB = 1_000_000_000
 MODEL_26_GB = list(transformer(50, 5000, 9900, 50000))
@@ -94,9 +94,8 @@ def test_real_models_take_a_file_more_than_their_size_alone(
 def test_balanced_plans_of_meta_tensors_are_made_in_less_than_a_second(model: list[TensorInfo], count: int) -> None:
     with torch.device("meta"):
         state = {tensor.name: torch.empty(tensor.shape, dtype=torch.bfloat16) for tensor in model}
-    start = time.process_time()
+    assert worked(lambda: plan(shapes_of(state), "balanced", 2 * GB)) < 1
     made = plan(shapes_of(state), "balanced", 2 * GB)
-    assert time.process_time() - start < 1
     filled = [shard.size for shard in made.shards]
     assert len(filled) == count
     assert max(filled) - min(filled) < 0.05 * max(filled)
@@ -112,9 +111,8 @@ def test_a_plan_is_made_of_tensors_without_memory() -> None:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_plan_of_a_70b_model_takes_less_than_a_second(method: str) -> None:
-    start = time.process_time()
+    assert worked(lambda: plan(LLAMA_70B, method)) < 1
     made = plan(LLAMA_70B, method)
-    assert time.process_time() - start < 1
     assert made.size == 137_953_296_384
     assert max(shard.size for shard in made.shards) <= 2 * GB
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from safetensors.numpy import save
 from layout.listing import layout_of, tensors_in
 from shardflow.dtype import DType
 from shardflow.layout.safetensors import LARGEST_HEADER
+from timing import worked
 
 
 def file_of(header: Any, content: bytes = b"") -> bytes:
@@ -142,7 +142,5 @@ def test_a_million_made_up_keys_are_refused_before_they_are_parsed() -> None:
 def test_ten_thousand_tensors_are_listed_in_well_under_a_second() -> None:
     header = {f"model.layers.{i}.mlp.experts.weight": entry(64 * i, 64 * i + 64, "BF16", [4, 8]) for i in range(10_000)}
     data = file_of(header, bytes(640_000))
-    start = time.process_time()
-    layout = layout_of(data)
-    assert time.process_time() - start < 1
-    assert len(layout.segments) == 10_001
+    assert worked(lambda: layout_of(data)) < 1
+    assert len(layout_of(data).segments) == 10_001

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +20,7 @@ from shardflow.registry.lineage_page import log_page, page
 from shardflow.registry.lineage_search import relatives
 from shardflow.registry.references import find
 from shardflow.registry.tables import METADATA, PARENTS
+from timing import worked
 
 FILES = {"MLmodel": b"flavors: {}"}
 
@@ -208,10 +208,10 @@ def test_the_edges_of_a_thousand_deep_chain_are_found_in_a_moment(tmp_path: Path
         db.execute(insert(PARENTS), [{**row, "child_version": n + 1, "parent_version": n} for n in range(1, 1000)])
     with engine.connect() as db:
         edges_up(db, "m", 2)
-        started = time.process_time()
         assert len(edges_up(db, "m", 1000)) == 999
         assert len(edges_down(db, "m", 1)) == 999
-        assert time.process_time() - started < 1.0  # a benchmark measures it; this is against what grows
+        # A benchmark measures it; this is against what grows.
+        assert worked(lambda: (edges_up(db, "m", 1000), edges_down(db, "m", 1))) < 1
 
 
 def test_a_line_through_many_models_is_told_whole_with_three_queries(here: Place) -> None:
