@@ -7,13 +7,13 @@ them after it has been loaded. Only the standard library is used here; the rest 
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # to import typing takes longer than all that happens here
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
 
 COMPLETED_BY = {"dvc_objects.fs": "complete_registry", "dvc.config_schema": "complete_schema"}
 """Modules of DVC, and what in `shardflow.dvc.registration` completes them."""
@@ -56,6 +56,8 @@ class Completing:
 
 def complete(module: ModuleType) -> None:
     """Add to a module of DVC; if that fails DVC works on without us, but not without a word."""
+    from importlib import import_module  # noqa: PLC0415 - now that it is needed
+
     try:
         getattr(import_module("shardflow.dvc.registration"), COMPLETED_BY[module.__name__])(module)
     except Exception as error:  # noqa: BLE001  # whatever is broken here must not break every dvc command

@@ -60,6 +60,16 @@ def nothing_outlives_the_power() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def loops_compiled_once() -> Iterator[None]:
+    """By the first test ever that needs them, and not again by each test that has a home of its own."""
+    from shardflow.loops.keeping import VARIABLE, directory
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(VARIABLE, str(directory()))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """A run started in the background ignores Ctrl-C, and so would every command that it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

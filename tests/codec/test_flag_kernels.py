@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from codec.cases import noise, using
 from shardflow.codec.kernels import flag_kernels_for
 from shardflow.codec.kernels.flag_arrays import ArrayFlagKernels
-from shardflow.codec.kernels.flag_loops import FusedFlagKernels
 from shardflow.codec.kernels.flags import FlagKernels, Flags, flags_for
+from shardflow.codec.kernels.fused_flags import FusedFlagKernels
 from shardflow.codec.numbers import EVERY_NUMBER, Number, number_of
 from shardflow.dtype import DType
 

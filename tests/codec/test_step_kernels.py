@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from codec.cases import odd_floats, using
 from shardflow.codec.kernels import step_kernels_for
+from shardflow.codec.kernels.fused_steps import FusedStepKernels
 from shardflow.codec.kernels.step_arrays import ArrayStepKernels
-from shardflow.codec.kernels.step_loops import FusedStepKernels
 from shardflow.codec.kernels.steps import StepKernels
 from shardflow.codec.numbers import EVERY_NUMBER, Number, number_of
 from shardflow.dtype import DType

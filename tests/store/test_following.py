@@ -26,9 +26,9 @@ class Counting(Gear):
 
     scanned = 0
 
-    def cuts(self, data: memoryview, final: bool, *, bit: bool = False) -> list[int]:  # type: ignore[override]
+    def cuts(self, data: memoryview, final: bool) -> list[int]:  # type: ignore[override]
         self.scanned += len(data)
-        return super().cuts(data, final, bit=bit)
+        return super().cuts(data, final)
 
 
 GEAR = Counting(64, 128, 512)

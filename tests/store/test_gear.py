@@ -70,10 +70,10 @@ class On(Gear):
         super().__init__(*SMALL)
         self._kernels = kernels
 
-    def cuts(self, data: Buffer, final: bool, *, bit: bool = False) -> list[int]:
+    def cuts(self, data: Buffer, final: bool) -> list[int]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SHARDFLOW_KERNELS", self._kernels)
-            return super().cuts(data, final, bit=bit)
+            return super().cuts(data, final)
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +150,6 @@ def test_the_default_sizes_give_their_mean_and_keep_changes_local() -> None:
     known = set(chunks)
     changed = data[:half] + random_bytes(64 << 10, 9) + data[half:]
     assert sum(len(chunk) for chunk in chunks_of(cutter, changed) if chunk not in known) < 2 << 20
-
-
-def test_bits_of_a_file_are_cut_like_all_else(cutter: Gear) -> None:
-    data = random_bytes(30_000)
-    cutter.expect(len(data))
-    assert cutter.cuts(data, True, bit=True) == cutter.cuts(data, True)
-    assert cutter.cuts(data, False, bit=True) == cutter.cuts(data, False)
 
 
 def test_constant_data_is_cut_at_one_size(cutter: Gear) -> None:

@@ -9,7 +9,7 @@ from threading import Lock
 
 from blake3 import blake3
 
-from shardflow.store.local_state import bytes_from, cache_directory
+from shardflow.local_state import bytes_from, cache_directory
 
 DEFAULT_LIMIT = 10 << 30
 SIZE_VARIABLE = "SHARDFLOW_CACHE_BYTES"

@@ -102,7 +102,7 @@ class Follower:
     def _cut_by_content(self, window: Window, start: int, stop: int) -> list[Span]:
         """The chunks in a part of a window."""
         final = window.final and stop == len(window.data)
-        ends = self._gear.cuts(window.data[start:stop], final=final, bit=self._reach < BLOCK_BYTES)
+        ends = self._gear.cuts(window.data[start:stop], final=final)
         cuts = [start, *(start + end for end in ends)]
         spans = [Span(first, end, DType.BYTES) for first, end in pairwise(cuts)]
         if spans:

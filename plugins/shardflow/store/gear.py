@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from blake3 import blake3
 
-from shardflow.loops import Loops
+from shardflow.loops import Loops, LoopSet, Signature, number, read, written
+from shardflow.store.gear_loop import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,7 @@ MINIMUM = 32 << 10
 MEAN = 128 << 10
 MAXIMUM = 512 << 10
 
-WINDOW = 64  # bytes that one hash covers: a 64-bit word shifted once a byte has forgotten everything older
-_WORTH_COMPILED = 1 << 20
+_WORTH_LOADING = 12 << 20  # what numpy cuts in the time that it takes to load the compiled loop
 _BLOCK = 32 << 10  # positions the numpy twin hashes at once: its arrays stay in the processor's cache
 
 
@@ -57,18 +57,16 @@ class Gear:
 
     def expect(self, size: int) -> None:
         """Make ready, in the background, what cuts so many bytes fastest."""
-        _scans.serving(size)
+        _scans.expect(size)
 
-    def cuts(self, data: Buffer, final: bool, *, bit: bool = False) -> list[int]:
+    def cuts(self, data: Buffer, final: bool) -> list[int]:
         """The ends of all complete chunks in `data`, which starts at a chunk border.
 
         What follows the last cut belongs in front of the next data; with `final` the last cut is the end of the data.
-        A `bit` of a file may be all of it that is cut: for its sake alone no compiled loop is loaded.
         """
         view = np.frombuffer(memoryview(data), np.uint8)
-        view.flags.writeable = False  # one compiled kernel serves bytes and bytearrays alike
         ends = np.empty(view.size // self.minimum + 1, np.int64)
-        scan = _scans.serving_bits(view.size) if bit else _scans.serving(view.size)
+        scan = _scans.serving(view.size)
         count = scan(view, table(), self.minimum, self._normal, self.maximum, self._strict, self._easy, ends)
         found: list[int] = ends[:count].tolist()
         if final and view.size > (found[-1] if found else 0):
@@ -86,66 +84,13 @@ def table() -> Words:
 
 
 def _compiled() -> Scan:
-    import numba  # noqa: PLC0415  (half a second that only content-defined cutting should pay)
-
-    try:
-        scan: Scan = numba.njit(nogil=True, cache=True)(_scan_loop)
-        _try_out(scan)
-    except Exception:  # noqa: BLE001  # an unwritable, full or damaged cache; if it is the loop, the next lines say so
-        scan = numba.njit(nogil=True)(_scan_loop)
-        _try_out(scan)
+    scan: Scan = LoopSet("shardflow.store.gear_loop", {"scan": _scanning}).loop("scan", 1)
     return scan
 
 
-def _try_out(scan: Scan) -> None:
-    """Which is when it is compiled."""
-    data = np.zeros(WINDOW, np.uint8)
-    data.flags.writeable = False
-    scan(data, table(), WINDOW, WINDOW, WINDOW, np.uint64(0), np.uint64(0), np.empty(2, np.int64))
-
-
-def _scan_loop(
-    data: Bytes,
-    words: Words,
-    minimum: int,
-    normal: int,
-    maximum: int,
-    strict: np.uint64,
-    easy: np.uint64,
-    ends: Offsets,
-) -> int:
-    """Fill `ends` and return how many; in the shape that numba turns into about a byte a cycle (slices, no indices)."""
-    one = np.uint64(1)
-    count = 0
-    start = 0
-    while data.size - start >= minimum:
-        end = start + minimum
-        held = np.uint64(0)
-        for byte in data[end - WINDOW : end]:
-            held = (held << one) + words[byte]
-        stop = min(start + maximum, data.size)
-        turn = min(start + normal - 1, stop)
-        found = bool(held < strict)
-        if not found:
-            for byte in data[end:turn]:
-                held = (held << one) + words[byte]
-                end += 1
-                if held < strict:
-                    found = True
-                    break
-        if not found:
-            for byte in data[end:stop]:
-                held = (held << one) + words[byte]
-                end += 1
-                if held < easy:
-                    found = True
-                    break
-        if not found and end < start + maximum:
-            break  # this chunk goes on in data yet to come
-        ends[count] = end
-        count += 1
-        start = end
-    return count
+def _scanning(byte: str) -> Signature:
+    sizes, bounds = [number("i8")] * 3, [number("u8")] * 2
+    return (read(byte), read("u8"), *sizes, *bounds, written("i8"))
 
 
 def _scan_numpy(
@@ -158,7 +103,7 @@ def _scan_numpy(
     easy: np.uint64,
     ends: Offsets,
 ) -> int:
-    """The same cuts as `_scan_loop` without a compiler, at about a tenth of the speed."""
+    """The same cuts as the loop in gear_loop.py without a compiler, at an eighth of the speed."""
     count = 0
     start = 0
     while data.size - start >= minimum:
@@ -192,4 +137,4 @@ def _hashes(terms: Words) -> Words:
     return terms
 
 
-_scans: Loops[Scan] = Loops(_scan_numpy, _compiled, worth=_WORTH_COMPILED)
+_scans: Loops[Scan] = Loops(_scan_numpy, _compiled, worth=_WORTH_LOADING)

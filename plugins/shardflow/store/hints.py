@@ -154,7 +154,7 @@ def _leads_anywhere(transport: Transport, feature: str) -> bool:
 def _smallest_chunk(window: bytes, gear: Gear) -> bytes:
     view, start, smallest = memoryview(window), 0, b"\xff" * 32
     # Where an earlier version is found or there are tensors, little else is cut by content.
-    for end in gear.cuts(view, final=True, bit=True):
+    for end in gear.cuts(view, final=True):
         smallest = min(smallest, blake3(view[start:end]).digest())
         start = end
     return smallest

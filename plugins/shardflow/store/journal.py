@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
-from shardflow.store.local_state import state_directory
+from shardflow.local_state import state_directory
 from shardflow.store.pack import PackEntry
 
 KEPT_SECONDS = 7 * 24 * 3600.0

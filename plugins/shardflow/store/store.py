@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from shardflow.delta.adapters import Adapter
+from shardflow.local_state import bytes_from
 from shardflow.store.cache import ChunkCache
 from shardflow.store.config import Settings, StoreConfig
 from shardflow.store.entries import Entry, Stat, entry_of, stat_of, sum_of
 from shardflow.store.errors import BadPath, PackMissing, PathMissing, PathTaken, WishRefused
-from shardflow.store.local_state import bytes_from
 from shardflow.store.location import Options, found_store, made_store
 from shardflow.store.manifest import Manifest, decode_manifest
 from shardflow.store.parallel import in_parallel, requesters

@@ -168,6 +168,15 @@ def test_plain_numpy_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_name(diagnose())["kernels"].ok is None
 
 
+def test_compiled_loops_that_cannot_be_kept_are_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "loops").mkdir()
+    (tmp_path / "loops").chmod(0o777)
+    monkeypatch.setenv("SHARDFLOW_LOOPS", str(tmp_path / "loops"))
+    found = by_name(diagnose())["kernels"]
+    assert found.ok is None
+    assert found.remedy == "make it a directory of yours alone, or set SHARDFLOW_LOOPS to one"
+
+
 def test_plugins_are_loaded_and_one_that_does_not_load_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.metadata import EntryPoint
 

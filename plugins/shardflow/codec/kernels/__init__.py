@@ -1,4 +1,4 @@
-"""The inner loops, over words, steps and flags: compiled by numba, and the same in plain numpy.
+"""The inner loops, over words, steps and flags: compiled, and the same in plain numpy.
 
 SHARDFLOW_KERNELS=numpy or =numba settles which of them serve, for tests and odd platforms.
 """
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from shardflow.codec.kernels.flags import FlagKernels
     from shardflow.codec.kernels.steps import StepKernels
 
-_WORTH_COMPILED = 256 << 10
+# What numpy does in the time that it takes to load compiled loops, which do the same in an eighth to a half of it.
+_WORTH_LOADING_PLANES = 128 << 20
+_WORTH_LOADING_STEPS = 8 << 20
+_WORTH_LOADING_FLAGS = 64 << 20
 
 
 def kernels_for(size: int) -> Kernels:
@@ -43,21 +46,21 @@ def best_kernels() -> Kernels:
 
 def _fused() -> Kernels:
     _require_little_endian()
-    from shardflow.codec.kernels.fused import FusedKernels  # noqa: PLC0415 - numba takes half a second to import
+    from shardflow.codec.kernels.fused import FusedKernels  # noqa: PLC0415
 
     return FusedKernels.ready()
 
 
 def _fused_steps() -> StepKernels:
     _require_little_endian()
-    from shardflow.codec.kernels.step_loops import FusedStepKernels  # noqa: PLC0415
+    from shardflow.codec.kernels.fused_steps import FusedStepKernels  # noqa: PLC0415
 
     return FusedStepKernels.ready()
 
 
 def _fused_flags() -> FlagKernels:
     _require_little_endian()
-    from shardflow.codec.kernels.flag_loops import FusedFlagKernels  # noqa: PLC0415
+    from shardflow.codec.kernels.fused_flags import FusedFlagKernels  # noqa: PLC0415
 
     return FusedFlagKernels.ready()
 
@@ -67,6 +70,6 @@ def _require_little_endian() -> None:
         raise ImportError("the loops work in the machine's own byte order, and what is stored is little-endian")
 
 
-_planes: Loops[Kernels] = Loops(ArrayKernels(), _fused, worth=_WORTH_COMPILED)
-_steps: Loops[StepKernels] = Loops(ArrayStepKernels(), _fused_steps, worth=_WORTH_COMPILED)
-_flags: Loops[FlagKernels] = Loops(ArrayFlagKernels(), _fused_flags, worth=_WORTH_COMPILED)
+_planes: Loops[Kernels] = Loops(ArrayKernels(), _fused, worth=_WORTH_LOADING_PLANES)
+_steps: Loops[StepKernels] = Loops(ArrayStepKernels(), _fused_steps, worth=_WORTH_LOADING_STEPS)
+_flags: Loops[FlagKernels] = Loops(ArrayFlagKernels(), _fused_flags, worth=_WORTH_LOADING_FLAGS)

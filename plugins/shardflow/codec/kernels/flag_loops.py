@@ -1,63 +1,16 @@
-"""The loops over flags, compiled by numba: 64 words at a time, which processors compare a few dozen at once."""
+"""The loops over flags, for numba to compile: 64 words at a time, which processors compare a few dozen at once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+from shardflow.loops.compiling import counted_ones, trailing_zeros, types
 
-from shardflow.codec.buffers import scratch
-from shardflow.codec.kernels.compiling import CompiledLoops, counted_ones, read, trailing_zeros, types, written
-from shardflow.codec.kernels.flags import FLAGS_AT_ONCE, FlagKernels, check_edge, check_others
-from shardflow.codec.kernels.fused import COMMON_WIDTHS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from shardflow.codec.kernels.contract import Words
-    from shardflow.codec.kernels.flags import Flags, Places
-    from shardflow.codec.numbers import Number
-
-_WRITTEN_AT_ONCE = 8  # places; behind the last one, up to so many are overwritten
+# Plain loops over arrays whose sizes the caller has checked. The loops over 64 words are written out, without a
+# call and without a branch, in the form that the compiler turns into a few instructions.
 
 
-class FusedFlagKernels(FlagKernels):
-    """Each loop is compiled, or read from numba's cache, when it is first needed."""
-
-    def __init__(self) -> None:
-        self._loop = CompiledLoops(_LOOPS).loop
-
-    @classmethod
-    def ready(cls) -> FusedFlagKernels:
-        """With the loops that models need, so that nobody waits for them later."""
-        made = cls()
-        for name, widths in (("unequal", COMMON_WIDTHS), ("below", COMMON_WIDTHS), ("marked", (4,)), ("places", (8,))):
-            for width in widths:
-                made._loop(name, width)
-        return made
-
-    def unequal(self, words: Words, others: Words, out: Flags) -> None:
-        check_others(words, others, out)
-        self._loop("unequal", words.itemsize)(words, others, out)
-
-    def below(self, words: Words, number: Number, edge: int, out: Flags) -> None:
-        check_edge(words, number, edge, out)
-        self._loop("below", number.width)(words, number.mantissa, number.exponents, edge, out)
-
-    def marked(self, gaps: Words, out: Flags) -> int:
-        out.fill(0)
-        return self._loop("marked", gaps.itemsize)(gaps, out)
-
-    def places(self, flags: Flags) -> Places:
-        room = scratch("places", 8 * (FLAGS_AT_ONCE * flags.size + _WRITTEN_AT_ONCE)).view(np.int64)
-        return room[: self._loop("places", 8)(flags, room)]
-
-
-# What follows is compiled: plain loops over arrays whose sizes the caller has checked. The loops over 64 words are
-# written out, without a call and without a branch, in the form that the compiler turns into a few instructions.
-
-
-def _unequal(words: Any, others: Any, out: Any) -> None:
+def unequal(words: Any, others: Any, out: Any) -> Any:
     whole = words.size // 64
     for i in range(whole):
         flags = types.uint64(0)
@@ -69,9 +22,10 @@ def _unequal(words: Any, others: Any, out: Any) -> None:
         for j in range(words.size - 64 * whole):
             flags |= types.uint64(words[64 * whole + j] != others[64 * whole + j]) << types.uint64(j)
         out[whole] = flags
+    return out.size
 
 
-def _below(words: Any, mantissa: Any, exponents: Any, edge: Any, out: Any) -> None:
+def below(words: Any, mantissa: Any, exponents: Any, edge: Any, out: Any) -> Any:
     whole = words.size // 64
     for i in range(whole):
         flags = types.uint64(0)
@@ -83,9 +37,10 @@ def _below(words: Any, mantissa: Any, exponents: Any, edge: Any, out: Any) -> No
         for j in range(words.size - 64 * whole):
             flags |= types.uint64(((words[64 * whole + j] >> mantissa) & exponents) < edge) << types.uint64(j)
         out[whole] = flags
+    return out.size
 
 
-def _marked(gaps: Any, out: Any) -> int:
+def marked(gaps: Any, out: Any) -> Any:
     place, end = -1, 64 * out.size
     for i in range(gaps.size):
         place += types.int64(gaps[i]) + 1
@@ -95,7 +50,7 @@ def _marked(gaps: Any, out: Any) -> int:
     return place
 
 
-def _places(flags: Any, out: Any) -> int:
+def places(flags: Any, out: Any) -> Any:
     # Eight at a time, wanted or not, since nobody could foresee how many there are in 64 words.
     found = 0
     for i in range(flags.size):
@@ -107,27 +62,3 @@ def _places(flags: Any, out: Any) -> int:
                 left &= left - types.uint64(1)
         found += count
     return found
-
-
-def _comparing(word: Any) -> Any:
-    return types.void(read(word), read(word), written(types.uint64))
-
-
-def _ranking(word: Any) -> Any:
-    return types.void(read(word), word, word, word, written(types.uint64))
-
-
-def _marking(word: Any) -> Any:
-    return types.int64(read(word), written(types.uint64))
-
-
-def _finding(number: Any) -> Any:
-    return types.int64(read(number), written(types.int64))
-
-
-_LOOPS: dict[str, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
-    "unequal": (_unequal, _comparing),
-    "below": (_below, _ranking),
-    "marked": (_marked, _marking),
-    "places": (_places, _finding),
-}

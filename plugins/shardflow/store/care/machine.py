@@ -12,14 +12,15 @@ from pathlib import Path
 
 import shardflow
 from shardflow.codec.kernels import best_kernels
+from shardflow.local_state import cache_directory, state_directory
+from shardflow.loops import keeping
 from shardflow.store.cache import ChunkCache
 from shardflow.store.care.finding import Finding, looked_at, size_text
-from shardflow.store.local_state import cache_directory, state_directory
 from shardflow.store.store import shared_budget
 
 DISTRIBUTIONS = ("shardflow", "shardflow-dvc")
-LIBRARIES = ("obstore", "zstandard", "blake3", "numpy", "numba", "msgspec")
-OPTIONAL = frozenset({"numba"})
+LIBRARIES = ("obstore", "zstandard", "blake3", "numpy", "numba", "llvmlite", "msgspec")
+OPTIONAL = frozenset({"numba", "llvmlite"})
 FREE_ENOUGH = 1 << 30
 
 
@@ -59,7 +60,11 @@ def _kernels() -> Finding:
     kind = type(best_kernels()).__name__
     if kind == "ArrayKernels":
         return Finding("kernels", None, "plain numpy, several times slower", "install numba")
-    return Finding("kernels", True, "compiled by numba")
+    held, place = keeping.held(), keeping.directory()
+    if not held:
+        remedy = f"make it a directory of yours alone, or set {keeping.VARIABLE} to one"
+        return Finding("kernels", None, f"compiled by numba in each process: {place} cannot keep them", remedy)
+    return Finding("kernels", True, f"compiled by numba, and kept in {place}")
 
 
 def _plugins() -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from shardflow.errors import ShardflowError
+from shardflow.local_state import bytes_from, cache_directory, state_directory
 from shardflow.store.journal import Journal
-from shardflow.store.local_state import bytes_from, cache_directory, state_directory
 
 PLACES = [
     (state_directory, "SHARDFLOW_STATE", "XDG_STATE_HOME", ".local/state/shardflow"),
