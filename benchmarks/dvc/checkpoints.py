@@ -3,7 +3,7 @@
     python benchmarks/dvc/checkpoints.py [--parts stored time] [--mib 200] [--count 20] [--dtypes bfloat16 float32]
                                          [--seconds 20 60]
 
-A language model is really trained. How time is measured is told in `loops.py`.
+A language model is really trained. How time is measured is told in `stretches.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import loops
+import stretches
 import torch
 from desk import Desk, local_kinds
-from loops import steps
+from stretches import steps
 from training import Training
 
 from harness import options
@@ -76,7 +76,7 @@ def main() -> None:
         if "time" in arguments.parts:
             torch.set_num_threads(1)
             training = Training(plan.model_bytes, getattr(torch, arguments.dtypes[0]), RATE, plan.tokens)
-            for figure in loops.figures(training, plan.seconds, plan.pairs, space.path("time")):
+            for figure in stretches.figures(training, plan.seconds, plan.pairs, space.path("time")):
                 report.add(figure)
     report.show()
     report.write(arguments.json)
