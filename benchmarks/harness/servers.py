@@ -46,7 +46,11 @@ class ObjectServer:
 
     def behind(self, proxy: FaultProxy) -> ObjectServer:
         """The same server, for children that must take the way through a proxy."""
-        return replace(self, seen=self.direct.seen_at(proxy.address))
+        return self.seen_at(proxy.address)
+
+    def seen_at(self, address: str) -> ObjectServer:
+        """The same server, for children that reach it at another address."""
+        return replace(self, seen=self.direct.seen_at(address))
 
     def keys(self, bucket: str) -> dict[str, int]:
         """Every object and its size."""

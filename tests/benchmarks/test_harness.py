@@ -5,22 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def harness_on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    loaded = set(sys.modules)
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield
-    for name in set(sys.modules) - loaded:
-        if name.partition(".")[0] == "harness":
-            del sys.modules[name]
 
 
 def test_rivals_take_turns_at_going_first_and_warm_ups_are_dropped() -> None:
