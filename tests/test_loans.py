@@ -48,3 +48,18 @@ def test_idle_memory_is_bounded() -> None:
     assert sum(len(idle) for idle in pool._idle.values()) == 4
     again = [pool.lend(1 << 20) for _ in range(4)]
     assert {address(loan) for loan in again} <= before
+
+
+def test_an_idle_buffer_that_is_larger_serves_where_loans_are_short() -> None:
+    pool = BufferPool(larger_do=True)
+    large = address(pool.lend(8 << 20))
+    small = pool.lend(100_000)
+    assert address(small) == large
+    del small
+    assert address(pool.lend(8 << 20)) == large, "it came back as what it is"
+
+
+def test_a_larger_one_is_left_alone_where_loans_may_last() -> None:
+    pool = BufferPool()
+    large = address(pool.lend(8 << 20))
+    assert address(pool.lend(100_000)) != large

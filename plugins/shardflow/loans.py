@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import weakref
 from collections import deque
+from contextlib import suppress
 
 import numpy as np
 
@@ -17,7 +18,9 @@ _IDLE_BYTES = 32 << 20  # for each class
 class BufferPool:
     """Lends buffers that come back by themselves once nothing refers to them any more."""
 
-    def __init__(self, idle_bytes: int = _IDLE_BYTES) -> None:
+    def __init__(self, idle_bytes: int = _IDLE_BYTES, *, larger_do: bool = False) -> None:
+        """With `larger_do` an idle buffer of any size that is enough is lent: right where no loan lasts long."""
+        self._larger_do = larger_do
         # Finalizers may run at any point of any thread, so the free lists must do without a lock: a deque's append and
         # pop are atomic, and `maxlen` drops what is too much.
         self._idle: dict[int, deque[memoryview]] = {
@@ -27,20 +30,23 @@ class BufferPool:
     def lend(self, size: int) -> memoryview:
         """`size` writable bytes of no particular content; they are lent as long as a view on them exists."""
         exponent = max(size - _SLACK - 1, 0).bit_length()
-        idle = self._idle.get(exponent)
-        if idle is None:
+        if exponent not in self._idle:
             return np.empty(size, np.uint8).data
-        try:
-            memory = idle.pop()
-        except IndexError:
-            memory = _fresh((1 << exponent) + _SLACK)
+        exponent, memory = self._taken(exponent)
         # Every view made from `lease` keeps it alive, and it is not kept by the pool: its end is the end of the loan.
         lease = np.frombuffer(memory, np.uint8)
-        weakref.finalize(lease, idle.append, memory).atexit = False
+        weakref.finalize(lease, self._idle[exponent].append, memory).atexit = False
         return lease.data[:size]
 
+    def _taken(self, exponent: int) -> tuple[int, memoryview]:
+        """An idle buffer of this size, or else a new one; and the size it really has."""
+        for each in range(exponent, _LARGEST_CLASS + 1 if self._larger_do else exponent + 1):
+            with suppress(IndexError):
+                return each, self._idle[each].pop()
+        return exponent, fresh((1 << exponent) + _SLACK)
 
-def _fresh(size: int) -> memoryview:
+
+def fresh(size: int) -> memoryview:
     """Memory that goes back to the system at its end: the C library keeps large pieces for itself, once it saw some."""
     if size < 1 << 20:
         return np.empty(size, np.uint8).data

@@ -187,9 +187,15 @@ def test_what_a_module_computes_for_itself_is_there_too() -> None:
     assert torch.equal(loaded(torch.ones(8)), module(torch.ones(8)))
 
 
-def test_one_tensor_of_a_large_model_costs_its_own_bytes(tmp_path: Path, tracking_uri: str) -> None:
+@pytest.fixture
+def chunks_as_usual(tmp_path: Path, experiment: str) -> None:
+    """Another experiment, which logs to a store with chunks as large as they are by default."""
     root = Store.init(str(tmp_path.resolve() / "large"), Settings(pack_bytes=16 << 20)).url
     mlflow.set_experiment(experiment_id=mlflow.create_experiment(f"large {tmp_path}", artifact_location=str(root)))
+
+
+@pytest.mark.usefixtures("chunks_as_usual")
+def test_one_tensor_of_a_large_model_costs_its_own_bytes() -> None:
     state = {f"layers.{n}.weight": torch.randn(1000, 512).bfloat16() for n in range(48)}
     uri = flavor.log_model(state, name="large").model_uri
     store, path = Store.find(location(uri))
@@ -198,6 +204,38 @@ def test_one_tensor_of_a_large_model_costs_its_own_bytes(tmp_path: Path, trackin
         tensor = weights.read("layers.7.weight")
     assert torch.equal(tensor, state["layers.7.weight"])
     assert store.transport.totals.bytes_received - before <= tensor.nbytes + (1 << 20)
+
+
+def stored_as_it_is() -> dict[str, torch.Tensor]:
+    """What does not compress: numbers of which every bit is as likely as any other."""
+    numbers = torch.Generator().manual_seed(5)
+    return {
+        f"layers.{n}.weight": torch.randint(-128, 128, (2048, 1024), generator=numbers).to(torch.int8) for n in (0, 1)
+    }
+
+
+@pytest.mark.usefixtures("chunks_as_usual")
+def test_tensors_stored_as_they_are_become_pages_of_the_store() -> None:
+    state = stored_as_it_is()
+    uri = flavor.log_model(state, name="numbers").model_uri
+    loaded = flavor.load_state_dict(uri)
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+    assert all(b"/packs/" in mapping_of(tensor) for tensor in loaded.values())
+    for tensor in loaded.values():
+        tensor.zero_()
+    again = flavor.load_state_dict(uri, mapped=False)
+    assert all(torch.equal(again[name], state[name]) for name in state)
+    assert not any(b"/packs/" in mapping_of(tensor) for tensor in again.values())
+
+
+def mapping_of(tensor: torch.Tensor) -> bytes:
+    """The line of this process's list of mappings that the middle of a tensor is in."""
+    place = tensor.data_ptr() + tensor.nbytes // 2
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
+        first, last = (int(number, 16) for number in line.split()[0].split(b"-"))
+        if first <= place < last:
+            return line
+    raise AssertionError("it is in no mapping")
 
 
 def test_a_state_dict_has_no_module_and_says_so() -> None:

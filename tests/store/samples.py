@@ -34,10 +34,10 @@ def in_memory() -> Transport:
     return connect(StoreURL.parse(f"shardflow://memory/sample-{next(_numbers)}"))
 
 
-def added(builder: PackBuilder, data: bytes, dtype: DType = DType.BYTES) -> PackEntry:
-    """A chunk encoded into a pack, as its entry there."""
+def added(builder: PackBuilder, data: bytes, dtype: DType = DType.BYTES, at: int | None = None) -> PackEntry:
+    """A chunk encoded into a pack, as its entry there; `at` is its place in a file."""
     encoded = codec.encode(data, dtype)
-    offset = builder.add(named(data), len(data), encoded.codec, encoded.parts)
+    offset = builder.add(named(data), len(data), encoded.codec, encoded.parts, at=at)
     return PackEntry(named(data), offset, encoded.size, len(data), encoded.codec)
 
 

@@ -13,7 +13,7 @@ from shardflow import codec
 from shardflow.dtype import DType
 from shardflow.store import fetch
 from shardflow.store.errors import ChunkDamaged, FormatUnknown
-from shardflow.store.fetch import GAP_BYTES, READ_BYTES, Range, ranges, verified
+from shardflow.store.fetch import GAP_BYTES, READ_BYTES, SORTED_BYTES, Range, ranges, verified
 from shardflow.store.manifest import ChunkTable
 from shardflow.store.pack import HEAD_BYTES, MAX_CHUNK_BYTES
 from store.samples import flipped, in_memory, named, noise, stored
@@ -94,11 +94,18 @@ def test_a_long_run_of_chunks_is_cut_at_the_limit() -> None:
 def test_rows_stay_roughly_in_order_so_that_readers_can_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "SORTED_BYTES", 300)
     table = table_at([(row % 2, HEAD_BYTES + 100 * row, 100) for row in range(6)])
-    assert [part.rows for part in ranges(table, range(6))] == [(0, 2), (1,), (4,), (3, 5)]
+    assert [part.rows for part in ranges(table, range(6))] == [(0, 2), (4,), (1, 3), (5,)]
 
 
 def test_no_rows_need_no_ranges() -> None:
     assert list(ranges(table_at([(0, 24, 1)]), [])) == []
+
+
+def test_what_a_batch_leaves_over_is_read_with_what_follows_it() -> None:
+    size = 1_000_000
+    table = table_at([(0, HEAD_BYTES + row * size, size) for row in range(4 * SORTED_BYTES // size)])
+    lengths = [part.length for part in ranges(table, range(len(table)))]
+    assert set(lengths[:-1]) == {READ_BYTES // size * size}
 
 
 def test_a_flipped_bit_of_a_compressed_chunk_never_gives_other_bytes() -> None:

@@ -11,12 +11,15 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardflow.codec import CodecId
 from shardflow.store.errors import FormatUnknown, PackDamaged
 from shardflow.store.pack import (
     HEAD_BYTES,
     HEAD_MAGIC,
     MAX_CHUNK_BYTES,
     MAX_INDEX_BYTES,
+    PAGE_BYTES,
+    PAGED_BYTES,
     TAIL_BYTES,
     TAIL_MAGIC,
     FinishedPack,
@@ -257,3 +260,19 @@ def test_a_pack_is_found_by_its_name_and_its_name_in_its_key(name: bytes) -> Non
 )
 def test_a_foreign_object_among_the_packs_names_none(key: str) -> None:
     assert pack_of_key(key) is None
+
+
+def test_large_chunks_that_are_stored_as_they_are_lie_in_pages_as_in_their_file() -> None:
+    memory = memoryview(bytearray(b"x" * (8 << 20)))  # used before
+    builder = PackBuilder(4 << 20, memory)
+    data = noise(PAGED_BYTES + 10)
+    first = builder.add(named(b"small"), 100, CodecId.RAW, (noise(100),), at=5)
+    offsets = [builder.add(named(data), len(data), CodecId.RAW, (data,), at=at) for at in (9_000, 9_000 + len(data))]
+    encoded = builder.add(named(b"encoded"), 2 << 20, CodecId.ZSTD, (data,), at=0)
+    pack = builder.finish()
+    assert first == HEAD_BYTES
+    assert offsets[0] % PAGE_BYTES == 9_000 % PAGE_BYTES
+    assert offsets[1] == offsets[0] + len(data), "the next one follows at once"
+    assert encoded == offsets[1] + len(data)
+    assert not any(pack.data[HEAD_BYTES + 100 : offsets[0]])
+    assert [entry.offset for entry in check_whole(pack.id, pack.data)] == [first, *offsets, encoded]

@@ -7,7 +7,9 @@ import errno
 import multiprocessing
 import os
 import threading
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardflow.store.errors import TargetUnusable
-from shardflow.store.manifest import Manifest
+from shardflow.store.manifest import ChunkTable, Manifest
 from shardflow.store.placing import PartialFile, told
 from store.samples import flipped, in_memory, named, noise, stored
 
@@ -301,6 +303,31 @@ def test_the_rows_of_a_file_come_in_the_order_of_the_file(target: Path) -> None:
     partial = PartialFile("m", manifest_of([CHUNKS[2], CHUNKS[0], CHUNKS[2], CHUNKS[1]]), target)
     assert list(partial.rows) == np.unique(partial.manifest.sequence).tolist() == [0, 1, 2]
     partial.close()
+
+
+def test_rows_that_the_file_only_rests_on_have_no_place(target: Path) -> None:
+    manifest = manifest_of(CHUNKS)
+    rest = replace(manifest, sequence=np.asarray([1, 3], np.uint32), size=len(CHUNKS[1] + CHUNKS[3]))
+    partial = PartialFile("m", rest, target)
+    assert list(partial.rows) == [1, 3]
+    assert [partial.bytes_of(row) for row in range(4)] == [0, len(CHUNKS[1]), 0, len(CHUNKS[3])]
+    for row in partial.rows:
+        write_row(partial, row, by_name(CHUNKS))
+    partial.finish()
+    assert target.read_bytes() == CHUNKS[1] + CHUNKS[3]
+
+
+def test_the_places_of_many_chunks_take_a_few_bytes_each(target: Path) -> None:
+    few, rows = manifest_of(CHUNKS[:1]), 50_000
+    table = few.table
+    columns = {name: np.repeat(getattr(table, name), rows, axis=0) for name in table.__slots__ if name != "packs"}
+    many = replace(few, table=ChunkTable(table.packs, **columns), sequence=np.arange(rows, dtype=np.uint32))
+    tracemalloc.start()
+    partial = PartialFile("m", many, target)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    partial.close()
+    assert held < 16 * rows
 
 
 def test_files_that_killed_gets_left_beside_another_get_are_removed(tmp_path: Path) -> None:

@@ -100,12 +100,12 @@ def test_a_directory_that_is_missing_cannot_be_watched(tmp_path: Path) -> None:
 
 def test_only_file_systems_that_keep_the_promise_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, trusted in ((0xEF53, True), (0x58465342, True), (0x6969, False), (0x794C7630, False), (0, False)):
-        monkeypatch.setattr(local_forcing, "_kind_of_file_system", lambda _, kind=kind: kind)
+        monkeypatch.setattr(local_forcing, "kind_of_file_system", lambda _, kind=kind: kind)
         assert (disk_below(tmp_path / "not" / "there" / "yet") is not None) is trusted
 
 
 def test_an_old_linux_that_tells_no_failures_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_forcing, "_kind_of_file_system", lambda _: 0xEF53)
+    monkeypatch.setattr(local_forcing, "kind_of_file_system", lambda _: 0xEF53)
     for release, trusted in (((5, 7), False), ((5, 8), True), ((6, 0), True)):
         monkeypatch.setattr(local_forcing, "_release", lambda release=release: release)
         assert (disk_below(tmp_path) is not None) is trusted
@@ -113,9 +113,9 @@ def test_an_old_linux_that_tells_no_failures_is_not_trusted(tmp_path: Path, monk
     assert disk_below(tmp_path) is None
 
 
-def test_the_system_tells_what_kind_of_file_system_it_is(tmp_path: Path) -> None:
-    assert local_forcing._kind_of_file_system(Path("/proc")) == 0x9FA0
-    assert local_forcing._kind_of_file_system(tmp_path / "missing") == 0
+def test_the_system_tells_whatkind_of_file_system_it_is(tmp_path: Path) -> None:
+    assert local_forcing.kind_of_file_system(Path("/proc")) == 0x9FA0
+    assert local_forcing.kind_of_file_system(tmp_path / "missing") == 0
     assert local_forcing._release() > (2, 0)
 
 

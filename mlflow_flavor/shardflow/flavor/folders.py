@@ -24,6 +24,7 @@ class OpenFile(Protocol):
     def digest(self) -> str: ...
     def read_at(self, offset: int, length: int, /) -> bytes: ...
     def readinto_at(self, offset: int, target: memoryview, /) -> int: ...
+    def mapped(self, offset: int, length: int, /) -> memoryview | None: ...
     def close(self) -> None: ...
 
 
@@ -135,6 +136,9 @@ class LocalFile:
                 break
             done += read
         return done
+
+    def mapped(self, _offset: int, _length: int, /) -> None:
+        """Not by pages: this file may be altered in place."""
 
     def close(self) -> None:
         self._file.close()

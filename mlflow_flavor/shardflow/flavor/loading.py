@@ -40,6 +40,7 @@ def load_model(
     slices: Slices | None = None,
     dtype: Kind = None,
     device: Device = None,
+    mapped: bool = True,
     trust: bool = False,
     format: str | None = None,  # noqa: A002  # the word everybody looks for
 ) -> torch.nn.Module | dict[str, torch.Tensor]:
@@ -47,16 +48,25 @@ def load_model(
 
     A store is read straight into the memory of the tensors. `into` is a module to fill instead of making one, on the
     meta device perhaps, layer by layer as `order` asks. `slices` loads a part of each tensor, `dtype` and `device` say
-    what they become on the way. `trust` allows code that came with the model to run. `dst_path` is a directory that
-    is to keep a copy of the files. `format` names the checkpoint format of files that no model was logged with.
+    what they become on the way. Tensors that a store on this machine's disk has as they are become pages of its files,
+    private to who writes to them, unless `mapped=False` asks for memory of their own. `trust` allows code that came
+    with the model to run. `dst_path` is a directory that is to keep a copy of the files. `format` names the checkpoint
+    format of files that no model was logged with.
     """
     if order is not None and into is None:
         raise NotRebuildable("an order of layers needs a module to fill", remedy="pass one as into=")
     if tensors is not None or (slices is not None and into is None):
         return load_state_dict(
-            model_uri, dst_path, tensors=tensors, slices=slices, dtype=dtype, device=device, format=format
+            model_uri,
+            dst_path,
+            tensors=tensors,
+            slices=slices,
+            dtype=dtype,
+            device=device,
+            mapped=mapped,
+            format=format,
         )
-    wanted = _wanted(dtype, device)
+    wanted = _wanted(dtype, device, mapped=mapped)
     with _opened(model_uri, dst_path, trust=trust, format=format) as weights:
         if into is not None:
             _verify(weights)
@@ -72,13 +82,14 @@ def load_state_dict(
     slices: Slices | None = None,
     dtype: Kind = None,
     device: Device = None,
+    mapped: bool = True,
     format: str | None = None,  # noqa: A002
 ) -> dict[str, torch.Tensor]:
     """The weights by name, all of them or those whose names fit a pattern such as `model.layers.0.*`."""
     with _opened(model_uri, dst_path, format=format) as weights:
         if tensors is None and slices is None:
             _verify(weights)
-        return weights.read_all(weights.names(tensors), _wanted(dtype, device), slices)
+        return weights.read_all(weights.names(tensors), _wanted(dtype, device, mapped=mapped), slices)
 
 
 def iter_tensors(
@@ -88,11 +99,12 @@ def iter_tensors(
     slices: Slices | None = None,
     dtype: Kind = None,
     device: Device = None,
+    mapped: bool = True,
     format: str | None = None,  # noqa: A002
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and tensor, one after the other, so that a model larger than the memory can be gone through."""
     with _opened(model_uri, None, format=format) as weights:
-        yield from weights.each(weights.names(tensors), _wanted(dtype, device), slices)
+        yield from weights.each(weights.names(tensors), _wanted(dtype, device, mapped=mapped), slices)
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Predictor:
@@ -149,13 +161,13 @@ def _verify(weights: StoredWeights | FormatWeights) -> None:
         weights.verify()
 
 
-def _wanted(dtype: Kind, device: Device) -> Wanted:
+def _wanted(dtype: Kind, device: Device, *, mapped: bool = True) -> Wanted:
     if isinstance(dtype, str):
         found = getattr(torch, dtype.removeprefix("torch."), None)
         if not isinstance(found, torch.dtype):
             raise NotRebuildable(f"torch has no type called {dtype!r}", remedy="use one such as 'bfloat16'")
         dtype = found
-    return Wanted(dtype, torch.device(device) if device is not None else None)
+    return Wanted(dtype, torch.device(device) if device is not None else None, mapped)
 
 
 def _default_device() -> str:

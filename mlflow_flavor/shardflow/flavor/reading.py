@@ -24,6 +24,7 @@ class Wanted:
 
     dtype: torch.dtype | None = None  # floating-point tensors only
     device: torch.device | None = None
+    mapped: bool = True  # may be pages of the store's own files
 
     def dtype_of(self, stored: torch.dtype) -> torch.dtype:
         return self.dtype if self.dtype is not None and stored.is_floating_point else stored
@@ -38,11 +39,14 @@ class TensorReader:
     entry: Entry
 
     def read(self, box: Box, wanted: Wanted) -> torch.Tensor:
-        """The part in a box, in new memory."""
+        """The part in a box, in memory of its own or in pages of the store's files."""
         stored = TORCH_TYPES[self.entry.dtype]
         shape = [each.stop - each.start for each in box]
         dtype, device = wanted.dtype_of(stored), wanted.device
         if device is None or device.type == "cpu":
+            pages = self._pages(box) if wanted.mapped and dtype == stored else None
+            if pages is not None:
+                return torch.frombuffer(pages, dtype=dtype).view(shape)
             target = empty(shape, dtype)
         else:
             target = torch.empty(shape, dtype=dtype, device=device)
@@ -53,12 +57,18 @@ class TensorReader:
         """The part in a box, into memory that is there."""
         if not target.numel():
             return
-        whole = all(each == slice(0, extent, None) for each, extent in zip(box, self.entry.shape, strict=True))
         as_stored = target.dtype == TORCH_TYPES[self.entry.dtype] and target.device.type == "cpu"
-        if whole and as_stored and target.is_contiguous():
+        if self._is_all(box) and as_stored and target.is_contiguous():
             self._read_into(self.entry.offset, target)
         else:
             self._fill(target.detach(), self.entry.offset, self.entry.shape, box)
+
+    def _is_all(self, box: Box) -> bool:
+        return all(each == slice(0, extent, None) for each, extent in zip(box, self.entry.shape, strict=True))
+
+    def _pages(self, box: Box) -> memoryview | None:
+        length = prod(self.entry.shape) * TORCH_TYPES[self.entry.dtype].itemsize
+        return self.file.mapped(self.entry.offset, length) if self._is_all(box) else None
 
     def _fill(self, target: torch.Tensor, offset: int, shape: tuple[int, ...], box: Box) -> None:
         """Groups of whole rows, of which the box is cut out; a row that is too large is a tensor of its own."""

@@ -6,7 +6,7 @@ Kept in columns, about sixty bytes a chunk beside its name, so that a file of a 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,9 @@ class Catalog:
 
     def with_bases(self, rows: Iterable[int]) -> list[int]:
         """The rows and all they are coded against, each once, bases first."""
+        if not self._bases:
+            once: list[int] = _each_once(np.fromiter(rows, np.uint32)).tolist()
+            return once
         ordered: dict[int, None] = {}
         stack: list[tuple[int, bool]] = []
         for wanted in rows:
@@ -160,7 +163,7 @@ class Catalog:
     def table(self, rows: array[int]) -> tuple[ChunkTable, U32]:
         """The manifest table for a file made of these rows, and its sequence."""
         needed = np.asarray(self.with_bases(rows), np.int64)
-        place = {int(row): index for index, row in enumerate(needed)}
+        place = _Places(needed)
         numbers, pack = np.unique(_taken(self._pack, np.uint32, needed), return_inverse=True)
         base_lists = [self._bases.get(int(row), ()) for row in needed] if self._bases else []
         table = ChunkTable(
@@ -172,9 +175,26 @@ class Catalog:
             _taken(self._size, np.uint32, needed),
             _taken(self._codec, np.uint8, needed),
             np.asarray([len(bases) for bases in base_lists] or np.zeros(len(needed)), np.uint8),
-            np.asarray([place[base] for bases in base_lists for base in bases], np.uint32),
+            place.of([base for bases in base_lists for base in bases]),
         )
-        return table, np.asarray([place[row] for row in rows], np.uint32)
+        return table, place.of(rows)
+
+
+def _each_once(rows: U32) -> U32:
+    """In the order in which they come first."""
+    _, firsts = np.unique(rows, return_index=True)
+    return rows[np.sort(firsts)]
+
+
+class _Places:
+    """Where in a list of rows each of them is: a dictionary of a million rows would take a hundred megabytes."""
+
+    def __init__(self, rows: npt.NDArray[np.int64]) -> None:
+        self._by_row = np.argsort(rows)
+        self._sorted = rows[self._by_row]
+
+    def of(self, rows: Sequence[int]) -> U32:
+        return self._by_row[np.searchsorted(self._sorted, np.asarray(rows, np.int64))].astype(np.uint32)
 
 
 def _taken(

@@ -8,16 +8,17 @@ one is named.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from threading import Lock
 
 import numpy as np
 
+from shardflow.codec import CodecId
 from shardflow.loans import BufferPool
 from shardflow.store.cache import ChunkCache
 from shardflow.store.errors import ChunkDamaged
-from shardflow.store.fetch import Range, cut_short, damaged, ranges, read_stored, verified
+from shardflow.store.fetch import Range, cut_short, damaged, parted, ranges, read_stored, read_stored_into, verified
 from shardflow.store.manifest import ChunkTable
 from shardflow.transport import Transport, Truncated
 
@@ -98,8 +99,9 @@ class PlainChunks:
 
         After a failure a place may hold anything.
         """
+        places = {row: place(row) for row in wanted.rows}
         try:
-            data = read_stored(self._transport, wanted, self._name)
+            stored = self._stored(wanted, places)
         except Truncated as error:
             if len(wanted.rows) == 1:
                 raise cut_short(self._table, wanted, self._name, error) from None
@@ -110,15 +112,13 @@ class PlainChunks:
         for batch, needed in self._batches(wanted.rows):
             plain = self._drafts(needed)
             for row in batch:
-                at = int(self._table.offset[row]) - wanted.start
-                stored = data[at : at + int(self._table.stored[row])]
                 try:
-                    made = self._decoded(row, stored, plain, place(row))
+                    made = self._decoded(row, stored[row], plain, places[row])
                 except ChunkDamaged:
                     if not needed or not self._drafts_do:
                         raise
                     plain = self._fetched(needed)
-                    made = self._decoded(row, stored, plain, place(row))
+                    made = self._decoded(row, stored[row], plain, places[row])
                 yield row, made
 
     def of(self, rows: Iterable[int]) -> dict[int, memoryview]:
@@ -129,6 +129,27 @@ class PlainChunks:
             raise damaged(self._table, wanted[0], self._name, f"it rests on more than {MOST_BASE_BYTES} bytes")
         plain = self._fetched(needed)
         return {row: plain[row] for row in wanted}
+
+    def _stored(self, wanted: Range, places: Mapping[int, memoryview | None]) -> dict[int, memoryview]:
+        """The stored bytes of a range by row; of chunks that need no decoding, straight in their places."""
+        if not any(self._is_plain(row) for row, place in places.items() if place is not None):
+            return parted(self._table, wanted, read_stored(self._transport, wanted, self._name))
+        stored: dict[int, memoryview] = {}
+        parts: list[memoryview] = []
+        end = wanted.start
+        for row in wanted.rows:
+            offset, length = int(self._table.offset[row]), int(self._table.stored[row])
+            if offset < end:  # chunks that overlap
+                return parted(self._table, wanted, read_stored(self._transport, wanted, self._name))
+            place = places[row] if self._is_plain(row) else None
+            stored[row] = place if place is not None else _copies.lend(length)
+            parts += [_copies.lend(offset - end), stored[row]]
+            end = offset + length
+        read_stored_into(self._transport, wanted, parts, self._name)
+        return stored
+
+    def _is_plain(self, row: int) -> bool:
+        return bool(self._table.codec[row] == CodecId.RAW and self._table.stored[row] == self._table.size[row])
 
     def _batches(self, rows: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
         """Rows that are decoded together, and all that they are coded against, directly and indirectly."""
@@ -176,12 +197,9 @@ class PlainChunks:
         stored: dict[int, memoryview] = {}
         for part in ranges(self._table, missing):
             try:
-                data = read_stored(self._transport, part, self._name)
+                stored |= parted(self._table, part, read_stored(self._transport, part, self._name))
             except Truncated as error:
                 raise cut_short(self._table, part, self._name, error) from None
-            for row in part.rows:
-                at = int(self._table.offset[row]) - part.start
-                stored[row] = data[at : at + int(self._table.stored[row])]
         for row in missing:
             # What was at hand a moment ago may rest on what was not fetched because of it.
             for base in self.bases(row):

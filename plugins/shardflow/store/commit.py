@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from shardflow.errors import CorruptData
 from shardflow.store.catalog import Catalog
@@ -83,7 +84,7 @@ class Committer:
         """Leave no file dependent on a pack that is gone or set aside; returns when this was established."""
         while True:
             started = seconds()
-            rows = {row for file in files for row in file.rows}
+            rows = array("I", chain.from_iterable(file.rows for file in files))
             used = {self._catalog.pack_of(row) for row in self._catalog.with_bases(rows)}
             # Looking again for each of ten thousand files would cost more than all else.
             unsure = {number for number in used if started - self._safe.get(number, -math.inf) > self._check_age / 2}
@@ -132,7 +133,7 @@ class Committer:
                 except ObjectMissing:
                     raise _deleted(pack) from None
                 self._prove(row, entry, data, pack)
-                chunks.append(StoredChunk(entry.chunk, entry.size, entry.codec, data, entry.bases))
+                chunks.append(StoredChunk(entry.chunk, entry.size, entry.codec, data, entry.bases, offset))
             pack, offsets = rewritten(self._transport, chunks, salt=os.urandom(16))
             number = self._catalog.number_of(pack)
             for row, offset in zip(batch, offsets, strict=True):

@@ -44,12 +44,19 @@ def ranges(table: ChunkTable, rows: Iterable[int]) -> Iterator[Range]:
     """Few ranges that cover the rows, roughly in their order: neighbours in a pack are read together."""
     batch: list[int] = []
     total = 0
+    waited: tuple[int, ...] = ()
     for row in rows:
         batch.append(row)
         total += int(table.stored[row])
         if total >= SORTED_BYTES:
-            yield from _merged(table, batch)
-            batch, total = [], 0
+            *full, last = _merged(table, batch)
+            yield from full
+            # What is left over is most often small, and goes on in the next rows; but none waits twice.
+            if set(waited).isdisjoint(last.rows):
+                waited, batch, total = last.rows, list(last.rows), last.length
+            else:
+                yield last
+                waited, batch, total = (), [], 0
     yield from _merged(table, batch)
 
 
@@ -102,12 +109,12 @@ def decoded(
 ) -> memoryview:
     """A chunk from its stored bytes, if they are that chunk; without its name, whatever they make.
 
-    It is decoded where it is to be, if a place of its size is given, and otherwise into memory of this thread that the
-    next one overwrites.
+    It is decoded where it is to be, if a place of its size is given (and may be there already if it is stored plainly),
+    and otherwise into memory of this thread that the next one overwrites.
     """
     if kind not in codec.CodecId.__members__.values():
         raise FormatUnknown(f"stored with codec {kind}, unknown to this version", remedy="upgrade Shardflow")
-    if place is None and kind == codec.CodecId.RAW and memoryview(stored).nbytes == size:
+    if (place is None or place is stored) and kind == codec.CodecId.RAW and memoryview(stored).nbytes == size:
         data = memoryview(stored).cast("B")
     else:
         data = place if place is not None else _scratch_memory()[:size]
@@ -122,10 +129,25 @@ def read_stored(transport: Transport, wanted: Range, name: str) -> memoryview:
     try:
         return memoryview(transport.read_range(pack_key(wanted.pack), wanted.start, wanted.length))
     except ObjectMissing:
-        raise PackMissing(
-            f"pack {wanted.pack.hex()[:16]} of {name} is not in the store",
-            remedy=MEND,
-        ) from None
+        raise _pack_missing(wanted, name) from None
+
+
+def parted(table: ChunkTable, wanted: Range, data: memoryview) -> dict[int, memoryview]:
+    """The stored bytes of a range by row."""
+    at = [(row, int(table.offset[row]) - wanted.start) for row in wanted.rows]
+    return {row: data[start : start + int(table.stored[row])] for row, start in at}
+
+
+def read_stored_into(transport: Transport, wanted: Range, parts: Sequence[memoryview], name: str) -> None:
+    """The stored bytes of a range whose chunks lie back to back, each into its part."""
+    try:
+        transport.read_into(pack_key(wanted.pack), wanted.start, parts)
+    except ObjectMissing:
+        raise _pack_missing(wanted, name) from None
+
+
+def _pack_missing(wanted: Range, name: str) -> PackMissing:
+    return PackMissing(f"pack {wanted.pack.hex()[:16]} of {name} is not in the store", remedy=MEND)
 
 
 def cut_short(table: ChunkTable, wanted: Range, name: str, error: Truncated) -> ChunkDamaged:

@@ -1,9 +1,12 @@
-"""Packs: immutable objects that hold encoded chunks back to back, and an index of them at the end.
+"""Packs: immutable objects that hold encoded chunks one after the other, and an index of them at the end.
 
     magic (8)  salt (16)  encoded chunks ...  index (msgpack)  index length (u32 LE)  BLAKE3 of index (32)  magic (8)
 
 A pack's name is the BLAKE3 of all its bytes. Because the index travels with the data, every list of what is where can
 be rebuilt from the packs alone. The salt is zero, save in a pack that must not collide with one marked for deletion.
+
+A large chunk that is stored as it is begins where pages are divided as they are in its file, after zeros if need be:
+what is in a row in the file can be mapped into memory.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import struct
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 from blake3 import blake3
 from typing_extensions import Buffer
 
+from shardflow.codec import CodecId
 from shardflow.store.errors import FormatUnknown, PackDamaged
 from shardflow.store.memory import buffer
 
@@ -25,6 +30,8 @@ TAIL_BYTES = 44
 NO_SALT = bytes(16)
 ENTRY_BYTES = 56  # of the index for a chunk, at most
 BASE_BYTES = 34
+PAGE_BYTES = 4096
+PAGED_BYTES = 1 << 20  # a chunk of that size, stored as it is, lies in its pack as in its file, as far as pages go
 SLACK_BYTES = (4 << 20) + (1 << 20)  # a single chunk may be as large as a whole pack should be
 MAX_INDEX_BYTES = 64 << 20
 MAX_CHUNK_BYTES = 4 << 20
@@ -61,7 +68,7 @@ class PackBuilder:
     def __init__(self, target: int, memory: memoryview | None = None, salt: bytes = NO_SALT) -> None:
         self.target = target
         self.memory = buffer(target + SLACK_BYTES) if memory is None else memory
-        self._view = self.memory
+        self._view = memoryview(self.memory)
         self._view[:8] = HEAD_MAGIC
         self._view[8:HEAD_BYTES] = salt
         self._end = HEAD_BYTES
@@ -74,19 +81,35 @@ class PackBuilder:
 
     def fits(self, stored: int) -> bool:
         """Whether a chunk can be added without passing the target (an empty pack takes any chunk)."""
-        return self.empty or self._end + stored + self._index_bytes + ENTRY_BYTES + TAIL_BYTES <= self.target
+        end = self._end + stored + (PAGE_BYTES if stored >= PAGED_BYTES else 0)
+        return self.empty or end + self._index_bytes + ENTRY_BYTES + TAIL_BYTES <= self.target
 
-    def add(self, chunk: bytes, size: int, codec: int, parts: tuple[Buffer, ...], bases: tuple[bytes, ...] = ()) -> int:
-        """Append a chunk; returns its offset."""
-        offset = self._end
+    def add(
+        self,
+        chunk: bytes,
+        size: int,
+        codec: int,
+        parts: tuple[Buffer, ...],
+        bases: tuple[bytes, ...] = (),
+        at: int | None = None,
+    ) -> int:
+        """Append a chunk; returns its offset. `at` says where it lies in its file."""
         stored = sum(memoryview(part).nbytes for part in parts)
+        if at is not None and codec == CodecId.RAW and stored >= PAGED_BYTES:
+            self._pad((at - self._end) % PAGE_BYTES)
+        offset = self._end
         for part in parts:
             length = memoryview(part).nbytes
-            self._view[self._end : self._end + length] = memoryview(part).cast("B")
+            room = np.frombuffer(self._view[self._end : self._end + length], np.uint8)
+            np.copyto(room, np.frombuffer(memoryview(part), np.uint8))  # without the interpreter's lock
             self._end += length
         self._entries.append(PackEntry(chunk, offset, stored, size, codec, bases))
         self._index_bytes += ENTRY_BYTES + BASE_BYTES * len(bases)
         return offset
+
+    def _pad(self, length: int) -> None:
+        self._view[self._end : self._end + length] = bytes(length)
+        self._end += length
 
     def finish(self) -> FinishedPack:
         """Write the index and name the pack; the data is a view of this builder's buffer."""

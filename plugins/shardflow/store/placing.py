@@ -12,14 +12,17 @@ import errno
 import fcntl
 import os
 import secrets
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from shardflow.store.errors import BadPath, TargetUnusable
-from shardflow.store.manifest import Manifest
+from shardflow.store.manifest import U32, Manifest
 
 
 class PartialFile:
@@ -29,9 +32,7 @@ class PartialFile:
         self.name = name
         self.manifest = manifest
         self.target = target
-        _, firsts = np.unique(manifest.sequence, return_index=True)
-        self._order = manifest.sequence[np.sort(firsts)]
-        self._starts, self._bounds = _places(manifest)
+        self._places = _places(manifest)
         self._earlier: list[int] = []
         with told(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,12 +46,12 @@ class PartialFile:
     @property
     def rows(self) -> Iterator[int]:
         """Every row that the file needs once, in the order of the file."""
-        return (int(row) for row in self._order)
+        return (int(row) for row in self._places.order)
 
     def take_from_earlier(self, row: int) -> bool:
         """Put a chunk in its places from an earlier attempt or the file that stands there, if either has it."""
         table = self.manifest.table
-        size, wanted, places = int(table.size[row]), table.id(row), self._places_of(row)
+        size, wanted, places = int(table.size[row]), table.id(row), self._places.of(row)
         for descriptor in self._earlier:
             data = os.pread(descriptor, size, places[0])
             if len(data) == size and blake3(data).digest() == wanted:
@@ -61,7 +62,7 @@ class PartialFile:
 
     def write(self, row: int, data: memoryview) -> None:
         """Put a verified chunk in all its places."""
-        for place in self._places_of(row):
+        for place in self._places.of(row):
             self.write_at(place, data)
 
     def write_at(self, place: int, data: memoryview) -> None:
@@ -72,7 +73,7 @@ class PartialFile:
 
     def bytes_of(self, row: int) -> int:
         """How many bytes of the file a row makes."""
-        return int(self.manifest.table.size[row]) * len(self._places_of(row))
+        return int(self.manifest.table.size[row]) * len(self._places.of(row))
 
     @property
     def may_have_some(self) -> bool:
@@ -93,10 +94,6 @@ class PartialFile:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    def _places_of(self, row: int) -> list[int]:
-        places: list[int] = self._starts[self._bounds[row] : self._bounds[row + 1]].tolist()
-        return places
-
     def _reserve(self) -> None:
         """Find out now, not after an hour, that the disk is too small."""
         held = os.fstat(self._descriptor).st_blocks * 512
@@ -109,14 +106,30 @@ class PartialFile:
             )
 
 
-def _places(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
-    """Starts in the file, grouped by row, and where each row's group begins."""
-    sequence = manifest.sequence.astype(np.int64)
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where in a file its rows go, in columns: a file of a million chunks has a million places."""
+
+    order: U32  # every row that the file needs once, in the order of the file
+    rows: U32  # ascending, one for each place
+    starts: npt.NDArray[np.int64]  # the places of these rows
+
+    def of(self, row: int) -> list[int]:
+        rows = self.rows.data
+        places: list[int] = self.starts[bisect_left(rows, row) : bisect_right(rows, row)].tolist()
+        return places
+
+
+def _places(manifest: Manifest) -> _Places:
+    sequence = manifest.sequence.copy()  # a column is not aligned in a manifest, and no array to search for that
     starts = np.zeros(len(sequence), np.int64)
-    np.cumsum(manifest.table.size.astype(np.int64)[sequence][:-1], out=starts[1:])
-    order = np.argsort(sequence, kind="stable")
-    bounds = np.searchsorted(sequence[order], np.arange(len(manifest.table) + 1))
-    return starts[order], bounds
+    np.cumsum(manifest.table.size[sequence[:-1]], out=starts[1:])
+    if (sequence[1:] > sequence[:-1]).all():
+        return _Places(sequence, sequence, starts)  # each row in one place, as in most files
+    by_row = np.argsort(sequence, kind="stable")
+    rows = sequence[by_row]
+    firsts = by_row[np.concatenate([[True], rows[1:] != rows[:-1]])]
+    return _Places(sequence[np.sort(firsts)], rows, starts[by_row])
 
 
 def _claim(target: Path, digest: bytes) -> tuple[Path, int, bool]:

@@ -18,6 +18,7 @@ from shardflow.store.chunks import KeptChunks, PlainChunks
 from shardflow.store.errors import PackMissing
 from shardflow.store.fetch import Range, ranges
 from shardflow.store.manifest import Manifest, ends_of
+from shardflow.store.mapping import mapped, portions, runs_of
 from shardflow.store.pack import MAX_CHUNK_BYTES
 from shardflow.store.parallel import readers
 from shardflow.transport import ByteBudget, Transport
@@ -129,6 +130,21 @@ class Reader(io.RawIOBase):
                 raise
             self._fill(self._version, offset, view)
         return len(view)
+
+    def mapped(self, offset: int, length: int) -> memoryview | None:
+        """The same without a copy, verified: pages of the store's own files, private to who writes to them.
+
+        None where this part of the file is not stored like that, or not on this machine.
+        """
+        self._checkClosed()
+        manifest, ends = self._version.manifest, self._version.ends
+        runs = runs_of(manifest, ends, offset, length) if manifest.inline is None else []
+        if not runs:
+            return None
+        pages = mapped(self._transport, runs, length, lambda begin, view: self.readinto_at(offset + begin, view))
+        if pages is None or not all(self._pool.map(pages.proves, portions(runs))):
+            return None
+        return pages.view
 
     def readall(self) -> bytes:
         """All that is left, with as many reads at once as the file allows."""

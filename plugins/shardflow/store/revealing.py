@@ -17,6 +17,7 @@ from shardflow.errors import ShardflowError
 from shardflow.store.errors import PathTaken
 from shardflow.store.hints import hint_objects
 from shardflow.store.manifest import Manifest, decode_manifest, encode_manifest
+from shardflow.store.parallel import in_parallel, requesters
 from shardflow.store.paths import key_of, marker_of
 from shardflow.transport import AlreadyThere, NewObject, ObjectMissing, Transport
 
@@ -168,6 +169,8 @@ class Revealer:
             for ready in files
             for key, data in hint_objects(ready.path, ready.manifest)
         ]
-        for start in range(0, len(hints), self._together):
-            if any(self._transport.write_all(hints[start : start + self._together])):
+        parts = [hints[start : start + self._together] for start in range(0, len(hints), self._together)]
+        threads = min(len(parts), requesters(self._transport.url, len(parts)))
+        for failures in in_parallel(self._transport.write_all, parts, threads=max(1, threads)):
+            if any(failures):
                 return  # only a later writer's savings depend on them

@@ -14,7 +14,7 @@ from typing_extensions import Buffer
 from shardflow.store.catalog import Catalog
 from shardflow.store.journal import Journal
 from shardflow.store.memory import buffer
-from shardflow.store.pack import BASE_BYTES, ENTRY_BYTES, NO_SALT, SLACK_BYTES, PackBuilder, pack_key
+from shardflow.store.pack import BASE_BYTES, ENTRY_BYTES, NO_SALT, PAGE_BYTES, SLACK_BYTES, PackBuilder, pack_key
 from shardflow.transport import ByteBudget, ObjectMissing, Transport
 
 MAX_PACKS_IN_MEMORY = 4
@@ -40,8 +40,16 @@ class PackSender:
         self.own: set[int] = set()
         self.packs_sent = 0
 
-    def add(self, chunk: bytes, size: int, codec: int, parts: tuple[Buffer, ...], bases: tuple[int, ...] = ()) -> int:
-        """Append an encoded chunk; returns its row in the catalog."""
+    def add(
+        self,
+        chunk: bytes,
+        size: int,
+        codec: int,
+        parts: tuple[Buffer, ...],
+        bases: tuple[int, ...] = (),
+        at: int | None = None,
+    ) -> int:
+        """Append an encoded chunk, which lies `at` some place of its file; returns its row in the catalog."""
         stored = sum(memoryview(part).nbytes for part in parts)
         if self._builder is not None and not self._builder.fits(stored):
             self.flush()
@@ -50,7 +58,7 @@ class PackSender:
             self._number = self._catalog.open_pack()
             self.own.add(self._number)
         names = tuple(self._catalog.name(base) for base in bases)
-        offset = self._builder.add(chunk, size, codec, parts, names)
+        offset = self._builder.add(chunk, size, codec, parts, names, at)
         return self._catalog.add(chunk, self._number, offset, stored, size, codec, bases)
 
     def flush(self) -> None:
@@ -121,13 +129,16 @@ class StoredChunk:
     codec: int
     data: Buffer
     bases: tuple[bytes, ...] = ()
+    at: int | None = None  # where it was, which tells how it lay in its pages
 
 
 def rewritten(transport: Transport, chunks: list[StoredChunk], salt: bytes = NO_SALT) -> tuple[bytes, list[int]]:
     """Send a pack of chunks that are encoded already; returns its name and the chunks' offsets in it."""
     room = sum(memoryview(chunk.data).nbytes + ENTRY_BYTES + BASE_BYTES * len(chunk.bases) for chunk in chunks)
-    builder = PackBuilder(room, salt=salt)
-    offsets = [builder.add(chunk.chunk, chunk.size, chunk.codec, (chunk.data,), chunk.bases) for chunk in chunks]
+    builder = PackBuilder(room + PAGE_BYTES * len(chunks), salt=salt)
+    offsets = [
+        builder.add(chunk.chunk, chunk.size, chunk.codec, (chunk.data,), chunk.bases, chunk.at) for chunk in chunks
+    ]
     pack = builder.finish()
     transport.write(pack_key(pack.id), pack.data, content_addressed=True)
     return pack.id, offsets

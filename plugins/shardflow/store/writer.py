@@ -162,9 +162,9 @@ class Writer:
         against = self._against(source, file, layout, earlier)
         digest, noted, rows, size = blake3(), self._noted(), array("I"), 0
         for examined in self._examined(self._blocks(source, file, layout, earlier), against):
-            size += len(examined.block.data)
             for span, (chunk, known) in zip(examined.block.spans, examined.chunks, strict=True):
-                rows.append(self._place(chunk, span.end - span.start, known))
+                rows.append(self._place(chunk, span.end - span.start, known, size + span.start))
+            size += len(examined.block.data)
             digest.update(examined.block.data)
             noted.update(examined.block.data)
             self._progress.add(len(examined.block.data))
@@ -222,7 +222,7 @@ class Writer:
                 chunks.append((chunk, encoder.encode(data, span.dtype, start + span.start)))
         return Examined(block, tuple(chunks))
 
-    def _place(self, chunk: bytes, size: int, known: int | Coded) -> int:
+    def _place(self, chunk: bytes, size: int, known: int | Coded, at: int) -> int:
         # The same chunk may have been packed since a worker looked.
         row = known if isinstance(known, int) else self._found(chunk)
         if row is not None:
@@ -231,7 +231,7 @@ class Writer:
         assert isinstance(known, Coded)
         bases = tuple(base if isinstance(base, int) else self._place_made(base) for base in known.bases)
         self._progress.add(0, on_bases=size if bases else 0)
-        return self._sender.add(chunk, size, known.encoded.codec, known.encoded.parts, bases)
+        return self._sender.add(chunk, size, known.encoded.codec, known.encoded.parts, bases, at)
 
     def _place_made(self, made: Made) -> int:
         row = self._found(made.chunk)

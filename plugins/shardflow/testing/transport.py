@@ -89,6 +89,27 @@ class TransportContract:
         assert bytes(transport.read_range("some", 9, 1)) == b"9"
         assert bytes(transport.read_range("some", 5, 0)) == b""
 
+    @pytest.mark.parametrize("sizes", [[10], [3, 0, 4], [1] * 10, [2, 5]])
+    def test_a_range_fills_memory_that_is_there_part_by_part(self, transport: Transport, sizes: list[int]) -> None:
+        transport.write("some", b"xx0123456789xx")
+        parts = [memoryview(bytearray(size)) for size in sizes]
+        transport.read_into("some", 2, parts)
+        assert b"".join(parts) == b"0123456789"[: sum(sizes)]
+
+    def test_large_ranges_fill_large_parts(self, transport: Transport) -> None:
+        data = pattern(LARGE)
+        transport.write("packs/large", data)
+        for first in (5_000_000, LARGE - 10):
+            parts = [memoryview(bytearray(size)) for size in (first, LARGE - 3 - first)]
+            transport.read_into("packs/large", 3, parts)
+            assert b"".join(parts) == data[3:]
+
+    def test_parts_that_reach_past_the_end_are_an_error(self, transport: Transport) -> None:
+        transport.write("some", b"0123456789")
+        for sizes in ([3, 4], [8]):
+            with pytest.raises(Truncated, match=r"some in .* wanted"):
+                transport.read_into("some", 5, [memoryview(bytearray(size)) for size in sizes])
+
     @pytest.mark.parametrize(("start", "length", "got"), [(8, 5, 2), (10, 1, 0), (1000, 10, 0)])
     def test_a_range_past_the_end_says_what_was_wanted_and_got(
         self, transport: Transport, start: int, length: int, got: int

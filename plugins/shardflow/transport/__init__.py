@@ -17,12 +17,15 @@ from shardflow.transport.errors import (
 )
 from shardflow.transport.info import NewObject, ObjectInfo
 from shardflow.transport.limits import parallel_parts
+from shardflow.transport.local_mapping import PAGE_BYTES, POPULATE_READ
 from shardflow.transport.progress import Meter, Totals
 from shardflow.transport.retry import RetryPolicy
 from shardflow.transport.transport import Transport, connect
 from shardflow.transport.url import StoreURL, WrongURL
 
 __all__ = [
+    "PAGE_BYTES",
+    "POPULATE_READ",
     "AccessDenied",
     "AlreadyThere",
     "BucketMissing",

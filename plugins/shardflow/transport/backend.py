@@ -41,6 +41,12 @@ class Backend(Protocol):
     def read_range(self, key: str, start: int, length: int, etag: str | None = None) -> Buffer:
         """Exactly `length` bytes from `start`, or Truncated; of the version that `etag` names, or Changed."""
 
+    def read_into(self, key: str, start: int, parts: Sequence[memoryview]) -> None:
+        """What lies from `start` on into memory that is there, one part after the other, or Truncated."""
+
+    def map_pages(self, key: str, start: int, room: memoryview) -> bool:
+        """Put what lies from `start` on in the place of whole pages of memory; False where that cannot be."""
+
     def head(self, key: str) -> ObjectInfo: ...
 
     def head_with_mark(self, key: str) -> tuple[ObjectInfo, str]:

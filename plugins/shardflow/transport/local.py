@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shardflow.loans import BufferPool
+from shardflow.loans import BufferPool, fresh
 from shardflow.transport.errors import IT_CHANGED, IT_IS_THERE, AlreadyThere, Changed, NameTaken, Truncated
 from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
 from shardflow.transport.keys import RESERVED
@@ -26,15 +26,17 @@ from shardflow.transport.limits import LIST_PAGE
 from shardflow.transport.local_forcing import disk_below, force_directory
 from shardflow.transport.local_list import names_below, walk
 from shardflow.transport.local_lock import locked
+from shardflow.transport.local_mapping import PAGE_BYTES, map_pages, pages_at_hand
 from shardflow.transport.local_together import FilesTogether
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 # A directory may vanish (its last file was deleted) between being made and being used; each time it is made again.
 _MAKE_DIRECTORY_ATTEMPTS = 100
+MOST_PARTS = 1024  # of memory that one call to the system fills
 
-_reads = BufferPool()
+_reads = BufferPool(larger_do=True)
 
 
 class LocalFiles:
@@ -51,12 +53,35 @@ class LocalFiles:
         """The whole file: there is nothing to gain from parts."""
         with self._opened(key) as fd:
             info = described(key, os.fstat(fd))
-            return _read_exactly(fd, 0, info.size), info
+            data = fresh(info.size)
+            _fill(fd, 0, [data])
+            return data, info
 
     def read_range(self, key: str, start: int, length: int, etag: str | None = None) -> memoryview:  # noqa: ARG002
         """`length` bytes from `start`; of one version always, because a file is never written in place."""
         with self._opened(key) as fd:
-            return _read_exactly(fd, start, length)
+            data = _reads.lend(length)
+            _fill(fd, start, [data])
+            return data
+
+    def read_into(self, key: str, start: int, parts: Sequence[memoryview]) -> None:
+        """What lies from `start` on, straight out of the page cache."""
+        with self._opened(key) as fd:
+            _fill(fd, start, list(parts))
+
+    def map_pages(self, key: str, start: int, room: memoryview) -> bool:
+        """Only what the file holds, so that nothing is missing when it is touched."""
+        if not self._maps:
+            return False
+        with self._opened(key) as fd:
+            if os.fstat(fd).st_size <= start + len(room) - PAGE_BYTES:
+                return False
+            map_pages(fd, start, room)
+        return True
+
+    @cached_property
+    def _maps(self) -> bool:
+        return pages_at_hand(self.root)
 
     def head(self, key: str) -> ObjectInfo:
         """What the file system knows of the file."""
@@ -248,15 +273,20 @@ def _force_directories(paths: list[str]) -> None:
             force_directory(path)
 
 
-def _read_exactly(fd: int, start: int, length: int) -> memoryview:
-    data, got = _reads.lend(length), 0
-    # The kernel may return less than was asked for, and never more than 2 GiB at a time.
-    while got < length and (more := os.preadv(fd, [data[got:]], start + got)):
+def _fill(fd: int, start: int, parts: list[memoryview]) -> None:
+    length, got = sum(len(part) for part in parts), 0
+    left = parts[::-1]
+    while left:
+        # The kernel may return less than was asked for, and never more than 2 GiB at a time.
+        more = os.preadv(fd, left[: -MOST_PARTS - 1 : -1], start + got)
+        if not more and left[-1]:
+            what = f"it is too short: wanted {length} bytes at {start}, got {got}"
+            raise Truncated(what, wanted=length, got=got, remedy="run 'shardflow fsck'")
         got += more
-    if got < length:
-        what = f"it is too short: wanted {length} bytes at {start}, got {got}"
-        raise Truncated(what, wanted=length, got=got, remedy="run 'shardflow fsck'")
-    return data
+        while left and more >= len(left[-1]):
+            more -= len(left.pop())
+        if more:
+            left[-1] = left[-1][more:]
 
 
 def _write_all(fd: int, data: memoryview) -> None:

@@ -75,7 +75,7 @@ def disk_below(path: Path) -> Disk | None:
         return None
     while not path.exists() and path != path.parent:
         path = path.parent
-    return Disk() if _kind_of_file_system(path) in TRUSTED else None
+    return Disk() if kind_of_file_system(path) in TRUSTED else None
 
 
 def force_each(paths: Sequence[str]) -> None:
@@ -127,7 +127,7 @@ def _force_if_there(path: str) -> None:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _kind_of_file_system(path: Path) -> int:
+def kind_of_file_system(path: Path) -> int:
     """The number that `statfs` tells first."""
     described = ctypes.create_string_buffer(512)  # a few times as long as the structure is anywhere
     if _libc.statfs(os.fsencode(path), described):

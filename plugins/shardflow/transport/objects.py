@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import obstore
 from obstore.exceptions import BaseError
 
-from shardflow.loans import BufferPool
+from shardflow.loans import BufferPool, fresh
 from shardflow.transport.answers import Failure
 from shardflow.transport.errors import Changed, TransportError, Truncated
 from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
@@ -19,7 +19,7 @@ from shardflow.transport.pace import Pace
 from shardflow.transport.translate import FOREIGN, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from obstore import GetResult, ObjectMeta, PutMode
     from typing_extensions import Buffer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LARGE_BODY_BYTES = 1 << 20
 PIECE_BYTES = 256 << 10
-_bodies = BufferPool()
+_bodies = BufferPool(larger_do=True)
 
 MARK = "shardflow_write"
 """The user metadata that tells one conditional write from another; Azure wants names that C# could have."""
@@ -61,10 +61,22 @@ class Objects:
                 raise
             return b"", self.head(key)  # empty objects have no first byte
         info = self._described(result.meta)
-        return _body(result, min(limit, info.size)), info
+        return _body(result, min(limit, info.size), fresh), info
 
     def read_range(self, key: str, start: int, length: int, etag: str | None = None) -> Buffer:
         """`length` bytes from `start`, in one request."""
+        return _body(self._asked(key, start, length, etag), length, _bodies.lend)
+
+    def read_into(self, key: str, start: int, parts: Sequence[memoryview]) -> None:
+        """What lies from `start` on, in one request, whose answer is copied once."""
+        length = sum(len(part) for part in parts)
+        _pieces_into(parts, self._asked(key, start, length, None).stream(min_chunk_size=PIECE_BYTES), length)
+
+    def map_pages(self, key: str, start: int, room: memoryview) -> bool:  # noqa: ARG002
+        """No pages of this machine."""
+        return False
+
+    def _asked(self, key: str, start: int, length: int, etag: str | None) -> GetResult:
         try:
             result = obstore.get(self._reading, self._base + key, options={"range": (start, start + length)})
         except BaseError as error:
@@ -76,7 +88,7 @@ class Objects:
             raise Changed("it was changed while it was read")
         if info.size < start + length:
             raise _too_short(start, length, info.size - start)
-        return _body(result, length)
+        return result
 
     def head(self, key: str) -> ObjectInfo:
         return self._described(obstore.head(self._reading, self._base + key))
@@ -176,27 +188,38 @@ def plain_etag(etag: str | None) -> str | None:
     return etag.strip('"') if etag else None
 
 
-def _body(result: GetResult, length: int) -> Buffer:
-    """What was answered; a large body comes piece by piece, into memory that is used again.
+def _body(result: GetResult, length: int, memory: Callable[[int], memoryview]) -> Buffer:
+    """What was answered; a large body comes piece by piece, into memory made for it.
 
     As one piece it would have memory of its own from the C library, which keeps hundreds of MiB of such for itself.
     """
     if length < LARGE_BODY_BYTES:
         whole = result.bytes()
-        return _of_length(whole, len(whole), length)
-    body, got = _bodies.lend(length), 0
-    for piece in result.stream(min_chunk_size=PIECE_BYTES):
-        if got + len(piece) <= length:
-            body[got : got + len(piece)] = memoryview(piece)
-        got += len(piece)
-    return _of_length(body, got, length)
+        _check_length(len(whole), length)
+        return whole
+    body = memory(length)
+    _pieces_into([body], result.stream(min_chunk_size=PIECE_BYTES), length)
+    return body
 
 
-def _of_length(body: Buffer, got: int, length: int) -> Buffer:
+def _pieces_into(parts: Sequence[memoryview], pieces: Iterable[Buffer], length: int) -> None:
+    left, got = list(parts)[::-1], 0
+    for piece in pieces:
+        data = memoryview(piece)
+        got += len(data)
+        while left and data:
+            count = min(len(left[-1]), len(data))
+            left[-1][:count] = data[:count]
+            rest, data = left.pop()[count:], data[count:]
+            if rest:
+                left.append(rest)
+    _check_length(got, length)
+
+
+def _check_length(got: int, length: int) -> None:
     if got != length:
         what = f"the answer broke off: wanted {length} bytes, got {got}"
         raise Truncated(what, wanted=length, got=got, transient=True)
-    return body
 
 
 def _too_short(start: int, length: int, got: int) -> Truncated:

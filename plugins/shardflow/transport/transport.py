@@ -83,6 +83,26 @@ class Transport:
         self.totals.add(reads=1, bytes_received=data.nbytes)
         return data
 
+    def read_into(self, key: str, start: int, parts: Sequence[memoryview]) -> None:
+        """What lies from `start` on into memory that is there, one part after the other; Truncated if it is less."""
+        length = sum(part.nbytes for part in parts)
+        if length > SPLIT_ABOVE and self._backend.splits:
+            pour(self.read_range(key, start, length), parts)
+            return
+        check_key(key)
+        self._attempt("read", key, lambda: self._backend.read_into(key, start, parts))
+        self.totals.add(reads=1, bytes_received=length)
+
+    def map_pages(self, key: str, start: int, room: memoryview) -> bool:
+        """Put what lies from `start` on where whole pages of anonymous memory are; whoever writes to it has a copy.
+
+        False, and nothing done, where an object is no file of this machine. `start` is a multiple of a page.
+        """
+        check_key(key)
+        done = self._attempt("read", key, lambda: self._backend.map_pages(key, start, room))
+        self.totals.add(reads=done, bytes_received=room.nbytes if done else 0)
+        return done
+
     def head(self, key: str) -> ObjectInfo:
         """What is known of an object without reading it; ObjectMissing if there is none."""
         return self._attempt("read", check_key(key), lambda: self._backend.head(key))
@@ -230,6 +250,14 @@ class Transport:
 
     def _doing(self, verb: str, key: str) -> Attempt:
         return Attempt(verb, key, self._place, self._credentials)
+
+
+def pour(data: memoryview, parts: Sequence[memoryview]) -> None:
+    """Copy bytes into parts that are as long together."""
+    start = 0
+    for part in parts:
+        part[:] = data[start : start + part.nbytes]
+        start += part.nbytes
 
 
 def flat(data: Buffer) -> memoryview:

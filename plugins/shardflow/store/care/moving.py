@@ -100,7 +100,7 @@ class Copier:
         if self._builder is None:
             self._builder = PackBuilder(self._pack_bytes, self._memory, salt=os.urandom(16))
             self._memory = self._builder.memory
-        self._builder.add(entry.chunk, entry.size, entry.codec, (stored,), entry.bases)
+        self._builder.add(entry.chunk, entry.size, entry.codec, (stored,), entry.bases, offset)
         if not entry.bases:
             self._open[entry.chunk] = len(self._origins)
         self._origins.append([(pack, offset)])
