@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from codec.cases import EVERY_DTYPE, KERNELS, as_bf16, joined, noise, using, weights
 from codec.pairs import TRAINED, assert_delta, disturbed, fraction_of, neighbours, restored_from, trained
-from shardflow.codec import CodecId, decode, encode, encode_against, estimate, frames, unchanged
+from shardflow.codec import (
+    CodecId,
+    classes,
+    decode,
+    encode,
+    encode_against,
+    estimate,
+    frames,
+    predicted,
+    residual,
+    unchanged,
+)
 from shardflow.dtype import DType
+
+if TYPE_CHECKING:
+    from shardflow.codec.kernels.contract import Words
 
 COUNT = 1 << 18
 
@@ -129,6 +144,33 @@ def test_a_sample_that_promised_too_much_never_makes_a_chunk_larger() -> None:
     for first in range(0, words.size - length + 1, (words.size - length) // 7):
         words[first : first + length] = np.frombuffer(data, "<u2")[first : first + length]
     assert_delta(base, words.tobytes(), DType.BF16)
+
+
+def test_a_large_chunk_is_stored_by_what_its_sample_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose, looked_at = classes.choose, []
+
+    def counting(words: Words, *others: Any) -> classes.Classes:
+        looked_at.append(words.size)
+        return choose(words, *others)
+
+    for module in (classes, residual):
+        monkeypatch.setattr(module, "choose", counting)
+    base, data = trained(DType.F32, 1 << 20, 1e-5)
+    chosen = encode_against(data, DType.F32, [unchanged(base, DType.F32)])
+    assert restored_from(chosen.encoded, len(data), [base]) == data
+    assert looked_at == [predicted.SAMPLE]
+
+
+@pytest.mark.parametrize("sampled", [0xFFFF0000, 0])
+def test_words_unlike_those_of_the_sample_come_back_too(sampled: int) -> None:
+    """In the sample low bits are all zeros, or nothing changed; elsewhere neither is so."""
+    base, data = (np.frombuffer(each, "<u4").copy() for each in trained(DType.F32, 1 << 20, 1e-5))
+    length = predicted.SAMPLE // 32
+    for first in range(0, base.size - length + 1, (base.size - length) // 31):
+        part = slice(first, first + length)
+        base[part] &= 0xFFFF0000
+        data[part] = data[part] & sampled if sampled else base[part]
+    assert_delta(base.tobytes(), data.tobytes(), DType.F32)
 
 
 def runs(*parts: bytes | int) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codec.cases import KERNELS, as_bf16, assert_round_trip, joined, noise, using, weights
-from shardflow.codec import CodecId, Encoded, decode, encode, frames
+from shardflow.codec import CodecId, Encoded, decode, encode, frames, streams
 from shardflow.dtype import DType
 
 
@@ -88,6 +88,14 @@ def test_counting_numbers_are_seen_through() -> None:
 def test_repeated_rows_are_found_where_planes_alone_would_not_pay() -> None:
     row = np.random.default_rng(2).integers(0, 2**32, 64, dtype="<u4")
     assert fraction(np.tile(row, 4096).tobytes(), DType.F32) < 0.02
+
+
+@pytest.mark.parametrize("at", [0, 255, 256, 4095])
+def test_bytes_that_are_the_same_but_for_one_are_not_constant(at: int) -> None:
+    data = np.full(4096, 7, np.uint8)
+    assert streams.is_constant(data)
+    data[at] = 8
+    assert not streams.is_constant(data)
 
 
 def test_incompressible_numbers_are_left_alone() -> None:

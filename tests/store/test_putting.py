@@ -117,3 +117,21 @@ def test_what_was_collected_meanwhile_is_sent_a_second_time(store: Store, monkey
     done = put_sources(store, [Bytes("model", noise(100_000))], "")
     assert done.files_done == 1
     assert store.open("model").read() == noise(100_000)
+
+
+def test_what_is_put_beside_other_work_leaves_half_of_the_cores_to_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    finish = Writer.finish
+
+    def noting(self: Writer) -> None:
+        threads.append(self._workers._max_workers)
+        finish(self)
+
+    monkeypatch.setattr(Writer, "finish", noting)
+    for cores in (1, 2, 7):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        for beside in (False, True):
+            put_sources(store, [Bytes("model", noise(100_000, cores))], "", beside=beside)
+    assert threads == [1, 1, 2, 1, 7, 3]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _WORTH_SAMPLING = 32 * predicted.SAMPLE  # what has fewer is encoded in every way there is
 _SMALL_SAMPLE = 2 << 10  # words, which tell when a chunk by itself takes
-_FAR_MORE = 4  # times what it takes by a prediction
+_NOT_FAR = 0.75  # of what it takes by itself: what takes less by a prediction needs no better estimate
 _CLEARLY = 0.9  # of an estimate: what comes out below needs no comparison with what was estimated
 
 
@@ -49,7 +49,7 @@ def encode_against(data: Buffer, dtype: DType, predictions: Sequence[Prediction]
     looks = [predicted.look(view, each) for each in predictions]
     best = min(range(len(looks)), key=lambda n: looks[n].size, default=None)
     alone = _estimate_alone(view, dtype, _SMALL_SAMPLE)
-    if best is None or alone < _FAR_MORE * looks[best].size + len(view) // _FAR_MORE:
+    if best is None or looks[best].size >= _NOT_FAR * worth * alone:
         alone = _estimate_alone(view, dtype, predicted.SAMPLE)
     if best is None or looks[best].size >= worth * alone:
         return Chosen(chunks.encode(view, dtype), None)

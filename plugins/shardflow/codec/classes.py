@@ -30,6 +30,7 @@ _START = struct.Struct("<H")
 _SAMPLE = 16 << 10
 _MOST_GROUPS = 48  # of exponents that are looked at; float64 may have more
 _BITS_A_CLASS = 8 * 90  # what the tables of its runs take
+_WORTH_A_CLASS = 0.006  # of the bits in one class: what a class more must save, since each takes time both ways
 _WORTH_SORTING = 0.97  # of the bits in one class: to sort words by class takes half of the time, in both directions
 
 _Counts = npt.NDArray[np.float64]
@@ -42,28 +43,45 @@ class StepClass(NamedTuple):
     tail: Tail
 
 
+class Classes(NamedTuple):
+    """Ascending classes, the first of which begins at 0, and about the bits that the steps take in them."""
+
+    each: list[StepClass]
+    bits: float
+
+    @property
+    def starts(self) -> list[int]:
+        return [one.start for one in self.each]
+
+
 def table_of(starts: Sequence[int], number: Number) -> Bytes:
     """The class of every exponent there is, where classes begin at `starts`, the first of which is 0."""
     return np.repeat(np.arange(len(starts), dtype=np.uint8), np.diff([*starts, number.exponents + 1]))
 
 
-def choose(words: Words, steps: Words, number: Number) -> list[StepClass]:
-    """The classes that let `steps` from `words` take the least space, judged on a sample."""
+def choose(words: Words, steps: Words, number: Number, stand_for: int = 0) -> Classes:
+    """The classes that let `steps` from `words` take the least space, judged on a sample.
+
+    Where the words are a sample already, they `stand_for` so many.
+    """
     if not words.size:
-        return [StepClass(0, Tail([0.0] * KINDS))]
+        return Classes([StepClass(0, Tail([0.0] * KINDS))], 0.0)
     picked = streams.sample(words, _SAMPLE)
     kinds = kinds_of(streams.sample(steps, _SAMPLE))
     exponents = (picked >> number.mantissa & number.exponents).astype(np.int64)
     firsts = _firsts(np.bincount(exponents, minlength=number.exponents + 1))
     group = table_of([0, *firsts[1:]], number).astype(np.int64)[exponents]
     counted = np.bincount(group * KINDS + kinds, minlength=len(firsts) * KINDS).reshape(-1, KINDS)
-    counts = counted.astype(np.float64) * (words.size / picked.size)
-    cuts = [0, *_cheapest(counts)]
-    together, apart = counts.sum(axis=0, keepdims=True), np.add.reduceat(counts, cuts)
-    if _bits(apart) > _WORTH_SORTING * _bits(together):
-        return [StepClass(0, Tail(together[0]))]
+    counts = counted.astype(np.float64) * (max(words.size, stand_for) / picked.size)
+    together = counts.sum(axis=0, keepdims=True)
+    in_one = _bits(together)
+    cuts = [0, *_cheapest(counts, max(_BITS_A_CLASS, _WORTH_A_CLASS * in_one))]
+    apart = np.add.reduceat(counts, cuts)
+    in_several = _bits(apart)
+    if in_several > _WORTH_SORTING * in_one:
+        return Classes([StepClass(0, Tail(together[0]))], in_one)
     starts = [0, *(firsts[cut] for cut in cuts[1:])]
-    return [StepClass(start, Tail(held)) for start, held in zip(starts, apart, strict=True)]
+    return Classes([StepClass(start, Tail(held)) for start, held in zip(starts, apart, strict=True)], in_several)
 
 
 def _firsts(counts: npt.NDArray[np.int64]) -> list[int]:
@@ -74,9 +92,8 @@ def _firsts(counts: npt.NDArray[np.int64]) -> list[int]:
     return [int(first) for first in occurring[kept]]
 
 
-def _cheapest(counts: _Counts) -> list[int]:
-    """Where to cut groups, a row of counts each, into classes: the least entropy and tables together."""
-    price = float(_BITS_A_CLASS)
+def _cheapest(counts: _Counts, price: float) -> list[int]:
+    """Where to cut groups, a row of counts each, into classes: the least entropy, and the price of each class."""
     while True:
         cuts = _cheapest_at(counts, price)
         if len(cuts) < MOST_CLASSES:

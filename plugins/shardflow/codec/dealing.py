@@ -28,18 +28,25 @@ def low_zeros(words: Words, starts: Words, number: Number) -> int:
     return min(zeros, number.most_low)
 
 
-def write_steps(steps: Words, starts: Words, number: Number, kernels: StepKernels, writer: RunWriter) -> None:
-    """The steps from `starts`, which the reader has; their memory is used up."""
-    chosen = classes.choose(starts, steps, number)
-    begins = [each.start for each in chosen]
+def write_steps(
+    steps: Words,
+    starts: Words,
+    number: Number,
+    kernels: StepKernels,
+    writer: RunWriter,
+    chosen: classes.Classes | None = None,
+) -> None:
+    """The steps from `starts`, which the reader has, in classes that may have been chosen; their memory is used up."""
+    chosen = chosen or classes.choose(starts, steps, number)
+    begins = chosen.starts
     classes.write_starts(begins, writer)
-    if len(chosen) == 1:
-        stages.write_values(steps, stages.plan(chosen[0].tail, number.width), kernels, writer)
+    if len(begins) == 1:
+        stages.write_values(steps, stages.plan(chosen.each[0].tail, number.width), kernels, writer)
         return
     grouping = kernels.grouped(starts, number, classes.table_of(begins, number), len(begins))
     by_class = space("by class", steps.size, number)
     kernels.by_class(steps, grouping, by_class)
-    for values, each in zip(_parted(by_class, grouping), chosen, strict=True):
+    for values, each in zip(_parted(by_class, grouping), chosen.each, strict=True):
         stages.write_values(values, stages.plan(each.tail, number.width), kernels, writer)
 
 

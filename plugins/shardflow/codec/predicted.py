@@ -60,6 +60,7 @@ class Outlook(NamedTuple):
 
     size: int
     edge: edges.Edge | None
+    seen: residual.Look | None = None
 
 
 def look(data: memoryview, prediction: Prediction) -> Outlook:
@@ -70,9 +71,8 @@ def look(data: memoryview, prediction: Prediction) -> Outlook:
     edge = edges.find(picked, expected, number) if _may_be_listed(words, prediction) else None
     if edge:
         return Outlook(int(edge.bits * words.size / 8), edge)
-    writer = RunWriter(scratch("stored", 2 * picked.nbytes).data)
-    residual.write(picked, expected, number, writer)
-    return Outlook(len(writer.written) * words.size // picked.size, None)
+    seen = residual.look(picked, expected, number, words.size)
+    return Outlook(int(seen.bits / 8), None, seen)
 
 
 def encode(data: memoryview, prediction: Prediction, limit: int, outlook: Outlook | None = None) -> Encoded | None:
@@ -88,10 +88,12 @@ def encode(data: memoryview, prediction: Prediction, limit: int, outlook: Outloo
             return encoded
         limit = encoded.size if encoded else limit
         return _encoded(data, prediction, limit, None) or encoded
-    return _encoded(data, prediction, limit, None)
+    return _encoded(data, prediction, limit, None, outlook.seen if outlook else None)
 
 
-def _encoded(data: memoryview, prediction: Prediction, limit: int, edge: edges.Edge | None) -> Encoded | None:
+def _encoded(
+    data: memoryview, prediction: Prediction, limit: int, edge: edges.Edge | None, seen: residual.Look | None = None
+) -> Encoded | None:
     number = prediction.number
     count = len(data) // number.width
     words = np.frombuffer(data, number.dtype, count)
@@ -99,14 +101,14 @@ def _encoded(data: memoryview, prediction: Prediction, limit: int, edge: edges.E
     try:
         writer.put(prediction.header())
         if edge is None:
-            residual.write(words, prediction.words(0, count), number, writer)
+            residual.write(words, prediction.words(0, count), number, writer, seen)
         else:
             sparse.write(words, prediction.words(0, count), number, edge.exponent, writer)
         writer.put(data[count * number.width :])
     except OutOfRoom:
         return None
     stored = _pool.lend(len(writer.written))
-    stored[:] = writer.written
+    np.copyto(np.frombuffer(stored, np.uint8), writer.written)
     return Encoded(prediction.codec if edge is None else CodecId.SPARSE, (stored,), len(stored))
 
 

@@ -7,12 +7,13 @@ that a carry from the mantissa to the exponent costs nothing; and steps are kept
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from shardflow.codec.buffers import scratch
+from shardflow.codec.classes import Classes, choose
 from shardflow.codec.dealing import low_zeros, read_steps, space, write_steps
 from shardflow.codec.kernels import flag_kernels_for, step_kernels_for
 from shardflow.codec.kernels.flags import FLAGS_AT_ONCE, flags_for
@@ -31,21 +32,59 @@ _NEARLY_ALL = 7 / 8  # blocks changed, above which leaving out the others is not
 _Flags = npt.NDArray[np.bool_]
 
 
-def write(words: Words, starts: Words, number: Number, writer: RunWriter) -> None:
-    """`words`, for a reader who has `starts`, as many."""
-    number = replace(number, low=low_zeros(words, starts, number))
-    writer.put(bytes([number.low]))
+class Look(NamedTuple):
+    """What a sample says: about the bits that all words take, and classes that suit steps like these."""
+
+    bits: float
+    classes: Classes
+    low: int
+    whole: bool  # whether blocks without a change are kept
+
+
+class _Stepped(NamedTuple):
+    """Steps, what they start from, and which blocks they are of."""
+
+    number: Number
+    changed: _Flags
+    steps: Words
+    starts: Words
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self.changed.all())
+
+
+def look(words: Words, starts: Words, number: Number, stand_for: int) -> Look:
+    """What so many words will take that these `stand_for`, and how to store them."""
+    stepped = _stepped(words, starts, number)
+    share = stepped.steps.size / words.size
+    chosen = choose(stepped.starts, stepped.steps, stepped.number, int(share * stand_for))
+    return Look(chosen.bits + stand_for / BLOCK, chosen, stepped.number.low, stepped.is_whole)
+
+
+def write(words: Words, starts: Words, number: Number, writer: RunWriter, seen: Look | None = None) -> None:
+    """`words`, for a reader who has `starts`, as many; a look at a sample of them need not be taken again."""
+    stepped = _stepped(words, starts, number)
+    writer.put(bytes([stepped.number.low]))
+    if stepped.changed.size:
+        writer.run(0, np.packbits(stepped.changed, bitorder="little"))
+    is_typical = seen is not None and (seen.low, seen.whole) == (stepped.number.low, stepped.is_whole)
     kernels = step_kernels_for(words.nbytes)
+    write_steps(
+        stepped.steps, stepped.starts, stepped.number, kernels, writer, seen.classes if seen and is_typical else None
+    )
+
+
+def _stepped(words: Words, starts: Words, number: Number) -> _Stepped:
+    number = replace(number, low=low_zeros(words, starts, number))
     steps = space("steps", words.size, number)
-    kernels.steps(words, starts, number, steps)
+    step_kernels_for(words.nbytes).steps(words, starts, number, steps)
     changed = changed_blocks(words, starts)
     if np.count_nonzero(changed) > _NEARLY_ALL * changed.size:
         changed.fill(True)
-    if changed.size:
-        writer.run(0, np.packbits(changed, bitorder="little"))
     if not changed.all():
         steps, starts = _of_blocks(steps, changed, "some"), _of_blocks(starts, changed, "starts")
-    write_steps(steps, starts, number, kernels, writer)
+    return _Stepped(number, changed, steps, starts)
 
 
 def changed_blocks(words: Words, starts: Words) -> _Flags:

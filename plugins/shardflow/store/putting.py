@@ -28,6 +28,7 @@ def put_sources(
     parts_of: Sequence[str] = (),
     merges: bool = True,
     held: Mapping[str, Held] | None = None,
+    beside: bool = False,
     before_visible: Callable[[], None] | None = None,
     progress: Progress | None = None,
     cancel: Cancellation | None = None,
@@ -37,8 +38,9 @@ def put_sources(
     `base` is a path in the store: the model that these files are coded against. `parts_of` are stored files whose
     chunks come again in these: nothing else is looked for then, and what is new stands by itself. Without `merges`
     nobody looks for an adapter that was merged into the base, which takes long. `held` are files of the base, by
-    their paths, that the caller has in memory still, and need not be fetched and decoded. With `before_visible` the
-    files become visible together, right after it was called, once all of their bytes have arrived.
+    their paths, that the caller has in memory still, and need not be fetched and decoded. What is put `beside` other
+    work of the program leaves half of the cores to that. With `before_visible` the files become visible together,
+    right after it was called, once all of their bytes have arrived.
     """
     store.config.check("write", str(store.url))
     if base is not None:
@@ -50,7 +52,13 @@ def put_sources(
     parts = tuple(normal(part) for part in parts_of)
     base = normal(base) if base is not None else None
     wishes = Wishes(
-        deltas=not parts, base=base, parts_of=parts, merges=merges, held=held or {}, before_visible=before_visible
+        deltas=not parts,
+        base=base,
+        parts_of=parts,
+        merges=merges,
+        held=held or {},
+        beside=beside,
+        before_visible=before_visible,
     )
     write_sources(store.transport, store.config, store.budget, sources, existing, wishes, progress, cancel)
     return progress

@@ -21,4 +21,5 @@ class Wishes:
     md5: bool = False  # noted in the manifest, for programs that know files by it
     parts_of: Sequence[str] = ()  # paths of stored files that the new ones are put together from
     held: Mapping[str, Held] = field(default_factory=dict)  # bases that are in memory still, by their paths
+    beside: bool = False  # the program works on meanwhile: half of the cores are left to it
     before_visible: Callable[[], None] | None = None  # is called once all has arrived, and nothing is visible before it

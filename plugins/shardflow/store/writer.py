@@ -89,6 +89,8 @@ class Writer:
         self._journal = Journal(config.id)
         self._buffers = Buffers()
         cores = os.cpu_count() or 1
+        if self._wishes.beside:
+            cores = max(1, cores // 2)
         self._depth = max(2, min(cores + 2, (budget.total - settings.pack_bytes) // (2 * BLOCK_BYTES)))
         self._reserved = settings.pack_bytes + (self._depth + 1) * BLOCK_BYTES
         self._workers = ThreadPoolExecutor(cores, thread_name_prefix="shardflow-encode")

@@ -14,6 +14,7 @@ from shardflow.flavor.checkpointing.errors import (
     SaveFailed,
 )
 from shardflow.flavor.checkpointing.steps import Steps
+from shardflow.store.writer import Writer
 from shardflow.transport import local
 
 
@@ -190,3 +191,17 @@ def test_after_a_step_that_failed_the_one_before_it_is_what_the_next_is_compared
         checkpoints.wait()
         assert checkpoints.progress.totals.bytes_sent < 0.12 * first["weights"].nbytes
         assert same(checkpoints.load(), near(first, 2))
+
+
+def test_a_step_is_stored_beside_the_training(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside: list[bool] = []
+    finish = Writer.finish
+
+    def noting(self: Writer) -> None:
+        beside.append(self._wishes.beside)
+        finish(self)
+
+    monkeypatch.setattr(Writer, "finish", noting)
+    with AsyncCheckpointer(url) as checkpoints:
+        checkpoints.save(1, state(1))
+    assert True in beside

@@ -126,7 +126,9 @@ class Steps(InStore):
                 where = attempt.path
                 shards = list(_shards(step, where))
                 sources: list[Source] = [*shards, files.text(f"{where}/{TREE_FILE}", step.tree)]
-                files.put_against(self.store, sources, where, base, held=views, progress=progress, cancel=cancel)
+                files.put_against(
+                    self.store, sources, where, base, held=views, beside=True, progress=progress, cancel=cancel
+                )
                 self._commit(self._marker_of(step, attempt.directory, sources), cancel, replace=replace)
         except StepTaken:
             self._sweep(place, step.number)  # what was in vain
