@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.places import settle, stored_bytes
+from harness.places import COMPILED, settle, stored_bytes
 
 if TYPE_CHECKING:
     from harness.servers import ObjectServer
@@ -39,7 +39,7 @@ class Desk:
             "SHARDFLOW_STATE": str(root.parent / "state"),
             "SHARDFLOW_CACHE": str(root.parent / "cache"),
         }
-        return cls(root, {**os.environ, **env, **own})
+        return cls(root, {**os.environ, **env, **own, **COMPILED})
 
     def dvc(self, *arguments: str) -> float:
         """Seconds that a command takes, start-up included; a failure ends the benchmark."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import shardflow
 from harness import options
 from harness.figures import size
+from shardflow.loops import keeping
 from shardflow.store.config import Settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class Place(Protocol):
     def clear(self) -> None: ...
 
 
+COMPILED = {keeping.VARIABLE: str(keeping.directory())}
+"""Compiled loops are made once on a machine: what is forgotten between runs does not take them along."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """A directory for data, and the environment for children that keep their state in it."""
@@ -42,7 +47,7 @@ class Workspace:
     @property
     def env(self) -> dict[str, str]:
         own = {"SHARDFLOW_STATE": str(self.directory / "state"), "SHARDFLOW_CACHE": str(self.directory / "cache")}
-        return {**os.environ, **own}
+        return {**os.environ, **own, **COMPILED}
 
     def path(self, name: str) -> Path:
         return self.directory / name

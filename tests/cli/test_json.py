@@ -14,7 +14,7 @@ def test_init_tells_the_store_and_its_settings(tmp_path: Path, shardflow: Comman
     made = shardflow("init", tmp_path / "s", "--json").document
     assert set(made) == {"url", "id", "settings"}
     assert made["url"] == f"shardflow://file{tmp_path}/s"
-    assert made["settings"]["pack_bytes"] == 64 << 20
+    assert made["settings"]["pack_bytes"] == 32 << 20
 
 
 def test_put_tells_files_and_bytes_reused_and_sent(store: Path, model: Path, shardflow: Command) -> None:

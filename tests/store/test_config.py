@@ -60,7 +60,7 @@ def test_what_is_left_out_is_as_it_was_when_the_format_began() -> None:
     """Settings that were never written mean these values for ever."""
     config = decode_config(b'{"format": 1, "id": "x", "created": 0}', "here")
     assert config.settings == Settings(
-        pack_bytes=64 * MIB,
+        pack_bytes=32 * MIB,
         chunk_bytes=4 * MIB,
         inline_bytes=64 * KIB,
         gc_grace_seconds=86400.0,

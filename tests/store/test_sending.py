@@ -177,13 +177,14 @@ def test_a_failure_is_raised_where_the_next_chunk_is_added_or_at_the_latest_at_t
 
 
 def test_memory_follows_the_budget(tmp_path: Path) -> None:
+    chunks = [noise(len(CHUNKS[0]), seed) for seed in range(100, 100 + 3 * len(CHUNKS))]
     for budget, most in ((PACK_BYTES - 1, 1), (2 * PACK_BYTES, 3), (100 * PACK_BYTES, MAX_PACKS_IN_MEMORY)):
         transport = in_memory()
         transport.__class__ = Gated
         assert isinstance(transport, Gated)
         transport.gate = threading.Semaphore(0)
         bench = Bench(tmp_path / str(budget), transport, budget)
-        filling = threading.Thread(target=lambda bench=bench: [bench.add(data) for data in CHUNKS])
+        filling = threading.Thread(target=lambda bench=bench: [bench.add(data) for data in chunks])
         filling.start()
         filling.join(0.1)
         assert filling.is_alive(), "no more memory: it waits for the first pack to arrive"
@@ -195,7 +196,7 @@ def test_memory_follows_the_budget(tmp_path: Path) -> None:
         assert bench.budget.peak <= budget
         bench.sender.close()
         assert bench.budget.out == 0
-        assert len(bench.packs()) == 5
+        assert len(bench.packs()) > MAX_PACKS_IN_MEMORY
 
 
 def test_closing_drops_what_was_not_sent(bench: Bench) -> None:

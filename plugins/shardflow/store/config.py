@@ -51,7 +51,7 @@ class Deltas(msgspec.Struct, frozen=True, kw_only=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Choices a store is made with; every writer of the store keeps to them."""
 
-    pack_bytes: int = 64 * MIB
+    pack_bytes: int = 32 * MIB
     chunk_bytes: int = 4 * MIB
     inline_bytes: int = 64 * KIB
     gc_grace_seconds: float = 24 * 3600.0

@@ -17,7 +17,7 @@ from shardflow.store.memory import buffer
 from shardflow.store.pack import BASE_BYTES, ENTRY_BYTES, NO_SALT, PAGE_BYTES, SLACK_BYTES, PackBuilder, pack_key
 from shardflow.transport import ByteBudget, ObjectMissing, Transport
 
-MAX_PACKS_IN_MEMORY = 4
+MAX_PACKS_IN_MEMORY = 8
 
 
 class PackSender:

@@ -28,7 +28,7 @@ def _delta(
 
 @click.command("init", short_help="Make a store.")
 @click.argument("url")
-@_setting("--pack-size", "pack_bytes", read_size, "SIZE", "About how large a stored object is. [default: 64MiB]")
+@_setting("--pack-size", "pack_bytes", read_size, "SIZE", "About how large a stored object is. [default: 32MiB]")
 @_setting("--chunk-size", "chunk_bytes", read_size, "SIZE", "Cut tensors into pieces of this. [default: 4MiB]")
 @_setting("--inline-size", "inline_bytes", read_size, "SIZE", "Files up to this need no pack. [default: 64KiB]")
 @_setting("--grace", "gc_grace_seconds", read_time, "TIME", "What gc leaves to running writers. [default: 24h]")
