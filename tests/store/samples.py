@@ -42,15 +42,25 @@ def added(builder: PackBuilder, data: bytes, dtype: DType = DType.BYTES, at: int
 
 
 def stored(
-    transport: Transport, sequence: Sequence[bytes], *, per_pack: int = 3, between: bytes = b"", salt: bytes = bytes(16)
+    transport: Transport,
+    sequence: Sequence[bytes],
+    *,
+    per_pack: int = 3,
+    between: bytes = b"",
+    salt: bytes = bytes(16),
+    paged: bool = False,
 ) -> Manifest:
-    """A file made of these chunks, each distinct one stored once, so many to a pack, with `between` after each."""
-    catalog, rows = Catalog(), array("I")
+    """A file made of these chunks, each distinct one stored once, so many to a pack, with `between` after each.
+
+    Where it is `paged`, large ones lie in their packs as they do in the file, as far as pages go.
+    """
+    catalog, rows, at = Catalog(), array("I"), 0
     for group in _groups(dict.fromkeys(sequence), per_pack):
         builder = PackBuilder(1 << 20, salt=salt)
         entries = []
         for data in group:
-            entries.append(added(builder, data))
+            entries.append(added(builder, data, at=at if paged else None))
+            at += len(data)
             if between:
                 added(builder, between)
         pack = builder.finish()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shardflow.store import mapping, pack
-from shardflow.store.catalog import Catalog
 from shardflow.store.errors import ChunkDamaged, PackMissing
 from shardflow.store.manifest import Manifest, ends_of
-from shardflow.store.pack import PackBuilder, pack_key
+from shardflow.store.pack import pack_key
 from shardflow.transport import PAGE_BYTES, StoreURL, Transport, connect
 from shardflow.transport import local as local_module
 from store.opening import opened
-from store.samples import added, flipped, in_memory, named, noise
+from store.samples import flipped, in_memory, noise, stored
 
 LARGE = 5 * PAGE_BYTES + 123
 TEXT = b"what compresses is not stored as it is. " * 300
@@ -37,23 +35,7 @@ def place(tmp_path: Path) -> Transport:
 
 def laid(place: Transport, chunks: list[bytes], per_pack: int = 3, begin: int = 0) -> Manifest:
     """A file of these chunks, as a writer lays large ones: the first `begin` bytes are in another chunk."""
-    catalog, rows, at = Catalog(), array("I"), 0
-    every = [noise(begin, 99), *chunks] if begin else chunks
-    for start in range(0, len(every), per_pack):
-        builder, entries = PackBuilder(1 << 20), []
-        for data in every[start : start + per_pack]:
-            entries.append(added(builder, data, at=at))
-            at += len(data)
-        done = builder.finish()
-        place.write(pack_key(done.id), done.data)
-        catalog.add_pack(done.id, entries)
-    for data in every:
-        row = catalog.find(named(data))
-        assert row is not None
-        rows.append(row)
-    table, sequence = catalog.table(rows)
-    whole = b"".join(every)
-    return Manifest(len(whole), named(whole), created=1.0, table=table, sequence=sequence)
+    return stored(place, [noise(begin, 99), *chunks] if begin else chunks, per_pack=per_pack, paged=True)
 
 
 def large(count: int, size: int = LARGE) -> list[bytes]:

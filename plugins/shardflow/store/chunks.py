@@ -143,7 +143,9 @@ class PlainChunks:
                 return parted(self._table, wanted, read_stored(self._transport, wanted, self._name))
             place = places[row] if self._is_plain(row) else None
             stored[row] = place if place is not None else _copies.lend(length)
-            parts += [_copies.lend(offset - end), stored[row]]
+            if end < offset:
+                parts.append(_copies.lend(offset - end))
+            parts.append(stored[row])
             end = offset + length
         read_stored_into(self._transport, wanted, parts, self._name)
         return stored
