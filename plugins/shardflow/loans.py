@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import suppress
 
 import numpy as np
+from typing_extensions import Buffer
 
 _SMALLEST_CLASS = 16  # 64 KiB: below it the allocator reuses memory well enough
 _LARGEST_CLASS = 23  # 8 MiB: a read of several chunks
@@ -51,3 +52,8 @@ def fresh(size: int) -> memoryview:
     if size < 1 << 20:
         return np.empty(size, np.uint8).data
     return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+def copy(source: Buffer, target: Buffer) -> None:
+    """Copy bytes into as many, without the interpreter's lock, which an assignment to a memoryview keeps."""
+    np.copyto(np.frombuffer(memoryview(target), np.uint8), np.frombuffer(memoryview(source), np.uint8))

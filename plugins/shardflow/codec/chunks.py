@@ -11,6 +11,7 @@ from shardflow.codec.buffers import scratch
 from shardflow.codec.encoded import CodecId, Encoded, as_stored, flat
 from shardflow.codec.words import form_of
 from shardflow.errors import CorruptData
+from shardflow.loans import copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,4 +76,4 @@ def leads_to(codec: int, stored: Buffer, data: Buffer, bases: Sequence[Buffer] =
 def _copy(source: memoryview, target: memoryview) -> None:
     if len(source) != len(target):
         raise CorruptData(f"{len(source)} bytes are stored where {len(target)} belong")
-    np.copyto(np.frombuffer(target, np.uint8), np.frombuffer(source, np.uint8))  # without the interpreter's lock
+    copy(source, target)

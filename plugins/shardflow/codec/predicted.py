@@ -15,7 +15,7 @@ from shardflow.codec.buffers import scratch
 from shardflow.codec.encoded import CodecId, Encoded
 from shardflow.codec.runs import OutOfRoom, RunReader, RunWriter
 from shardflow.errors import CorruptData
-from shardflow.loans import BufferPool
+from shardflow.loans import BufferPool, copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ def _encoded(
     except OutOfRoom:
         return None
     stored = _pool.lend(len(writer.written))
-    np.copyto(np.frombuffer(stored, np.uint8), writer.written)
+    copy(writer.written.data, stored)
     return Encoded(prediction.codec if edge is None else CodecId.SPARSE, (stored,), len(stored))
 
 

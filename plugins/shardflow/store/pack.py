@@ -15,11 +15,11 @@ import struct
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 from blake3 import blake3
 from typing_extensions import Buffer
 
 from shardflow.codec import CodecId
+from shardflow.loans import copy
 from shardflow.store.errors import FormatUnknown, PackDamaged
 from shardflow.store.memory import buffer
 
@@ -100,8 +100,7 @@ class PackBuilder:
         offset = self._end
         for part in parts:
             length = memoryview(part).nbytes
-            room = np.frombuffer(self._view[self._end : self._end + length], np.uint8)
-            np.copyto(room, np.frombuffer(memoryview(part), np.uint8))  # without the interpreter's lock
+            copy(part, self._view[self._end : self._end + length])
             self._end += length
         self._entries.append(PackEntry(chunk, offset, stored, size, codec, bases))
         self._index_bytes += ENTRY_BYTES + BASE_BYTES * len(bases)
