@@ -85,6 +85,19 @@ def test_work_that_is_announced_has_them_made_before_it_comes() -> None:
     assert begun.wait(10)
 
 
+def test_who_announces_work_waits_until_they_are_loaded_and_not_until_they_are_compiled() -> None:
+    loaded = loops(lambda: "compiled")
+    loaded.expect(LARGE)
+    assert loaded.serving(SMALL) == "compiled"
+
+    may_end = threading.Event()
+    compiling = loops(lambda: "compiled" if may_end.wait(60) else "")
+    compiling.expect(LARGE)
+    assert compiling.serving(SMALL) == "plain"
+    may_end.set()
+    assert compiling.best() == "compiled"
+
+
 def test_they_are_made_once_however_many_ask() -> None:
     made: list[int] = []
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
+from typing_extensions import Buffer
 
 from shardflow.dtype import DType
 from shardflow.layout import Layout, Segment
@@ -122,24 +123,25 @@ def test_a_changed_file_still_shares_features(change: str) -> None:
     assert set(features(bytes(changed))) & set(features(CONTENT))
 
 
-def test_a_large_file_that_begins_like_none_is_expected_to_be_cut_from_end_to_end(place: Transport) -> None:
-    class Expecting(Gear):
+def test_how_much_is_to_be_cut_is_announced_before_anything_is_cut() -> None:
+    class Announced(Gear):
         expected: tuple[int, ...] = ()
 
         def expect(self, size: int) -> None:
             self.expected += (size,)
 
-    def expected(content: bytes, layout: Layout = PLAIN) -> tuple[int, ...]:
-        gear = Expecting(2048, 8192, 32768)
-        features_of(lambda start, length: content[start : start + length], len(content), gear, layout, stored=place)
+        def cuts(self, data: Buffer, final: bool) -> list[int]:
+            assert self.expected
+            return super().cuts(data, final)
+
+    def expected(size: int, layout: Layout = PLAIN) -> tuple[int, ...]:
+        gear = Announced(2048, 8192, 32768)
+        features_of(lambda _, length: bytes(length), size, gear, layout)
         return gear.expected
 
-    large = CONTENT + noise(1 << 20, 1)
-    assert expected(large) == (len(large),)
-    assert expected(CONTENT) == expected(large, model()) == ()
-    hinted(place, "m", *features(CONTENT))
-    assert expected(large) == ()
-    assert expected(large[::-1]) == (len(large),)
+    assert expected(1 << 30) == (3 * hints.WINDOW_BYTES,)
+    assert expected(1 << 30, model()) == (3 * hints.TENSORS_WINDOW_BYTES,)
+    assert expected(MIN_HINTED_BYTES) == (MIN_HINTED_BYTES,)
 
 
 def test_the_windows_may_be_looked_at_on_several_threads() -> None:

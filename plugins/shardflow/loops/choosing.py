@@ -1,7 +1,7 @@
 """Which form of the loops serves now: numpy's until the compiled ones would pay, and while those are made ready.
 
-Loading what is kept takes some hundredths of a second, compiling for the first time several seconds: nobody waits for
-that, unless SHARDFLOW_KERNELS=numba asks for it.
+Loading what is kept takes some hundredths of a second: who knows of much work to come waits for it. Compiling for the
+first time takes several seconds: nobody waits for that, unless SHARDFLOW_KERNELS=numba asks for it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VARIABLE = "SHARDFLOW_KERNELS"
 LINKER = "shardflow.loops.linking"
+PATIENCE = 0.15  # seconds: several times what loading takes, and nothing beside compiling
 CHEAPER = 16  # times, to load loops where others have been loaded: most of it is to import LLVM
 
 
@@ -52,9 +53,11 @@ class Loops(Generic[T]):
         return self.plain
 
     def expect(self, size: int) -> None:
-        """So many bytes are to come: the compiled loops had better be ready for them."""
+        """So many bytes are to come: the compiled loops had better be ready for them, which is worth a short wait."""
         if size > self._threshold() and self._made is None and not wished():
             self._begin()
+            if self._maker is not None:
+                self._maker.join(PATIENCE)
 
     def best(self) -> T:
         """The fastest that works here, if need be after a wait."""

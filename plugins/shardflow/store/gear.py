@@ -56,7 +56,7 @@ class Gear:
         self._easy = np.uint64((25 << 64) // (18 * spread))
 
     def expect(self, size: int) -> None:
-        """Make ready, in the background, what cuts so many bytes fastest."""
+        """Make ready what cuts so many bytes fastest."""
         _scans.expect(size)
 
     def cuts(self, data: Buffer, final: bool) -> list[int]:

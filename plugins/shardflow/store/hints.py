@@ -66,13 +66,11 @@ def features_of(
     gear: Gear,
     layout: Layout,
     in_turn: InTurn = map,
-    stored: Transport | None = None,
 ) -> tuple[str, ...]:
     """The features of a file: those of its tensors, and the smallest chunk name of its head, middle and tail.
 
     Two files that share much of a window share its smallest chunk name with the same likelihood, wherever the window
     begins, because cuts follow the content. `in_turn` does the work for each window, perhaps on several threads.
-    A large file that begins like none of those `stored` will be cut by content from end to end: `gear` is told so.
     """
     if size < MIN_HINTED_BYTES:
         return ()
@@ -82,11 +80,9 @@ def features_of(
     def smallest(start: int) -> bytes:
         return _smallest_chunk(read_at(start, min(window, size - start)), gear)
 
-    names = iter(in_turn(smallest, sorted(starts)))
-    head = next(names)
-    if stored and layout.kind == "plain" and size > 3 * WINDOW_BYTES and not _leads_anywhere(stored, _sketch(head)):
-        gear.expect(size)
-    return (*_tensor_features(layout), *(_sketch(name) for name in dict.fromkeys([head, *names])))
+    gear.expect(min(size, len(starts) * window))
+    names = in_turn(smallest, sorted(starts))
+    return (*_tensor_features(layout), *(_sketch(name) for name in dict.fromkeys(names)))
 
 
 def _tensor_features(layout: Layout) -> tuple[str, ...]:
@@ -146,14 +142,8 @@ def _sketch(name: bytes) -> str:
     return f"c-{name.hex()[:32]}"
 
 
-def _leads_anywhere(transport: Transport, feature: str) -> bool:
-    """Whether any file of a feature was hinted."""
-    return any(True for _ in transport.list(f"{HINTS}{feature}/"))
-
-
 def _smallest_chunk(window: bytes, gear: Gear) -> bytes:
     view, start, smallest = memoryview(window), 0, b"\xff" * 32
-    # Where an earlier version is found or there are tensors, little else is cut by content.
     for end in gear.cuts(view, final=True):
         smallest = min(smallest, blake3(view[start:end]).digest())
         start = end

@@ -186,7 +186,7 @@ class Writer:
         if size is None:
             return Layout("plain", (), None), hints.features_of_head(read_at(0, HEAD_BYTES), self._gear)
         layout = inspect(read_at, size)
-        return layout, hints.features_of(read_at, size, self._gear, layout, self._workers.map, self._transport)
+        return layout, hints.features_of(read_at, size, self._gear, layout, self._workers.map)
 
     def _blocks(self, source: Source, file: RawIOBase, layout: Layout, earlier: list[Known]) -> Iterator[Block]:
         by_content = layout.kind == "plain" and (source.size is None or source.size > self._gear.maximum)
