@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from email.message import Message
+    from ssl import SSLContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,15 @@ class Stored:
 class ScriptedS3:
     """The server's state: objects, what was asked of it, and the faults still to come."""
 
-    def __init__(self, port: int) -> None:
-        self.endpoint = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int, scheme: str) -> None:
+        self.endpoint = f"{scheme}://127.0.0.1:{port}"
         self.objects: dict[str, Stored] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.requests: list[str] = []
         """METHOD key, in the order of arrival; `METHOD key?query` where there is a query that counts."""
         self.authorizations: list[str] = []
+        self.body_hashes: list[str] = []
+        """What each signature says of the body."""
         self.compares_before_deleting = True
         self.released = threading.Event()
         self._faults: list[tuple[str, Fault]] = []
@@ -90,11 +94,12 @@ class ScriptedS3:
         """Faults that no request has met yet."""
         return len(self._faults)
 
-    def arrived(self, request: str, authorization: str) -> Fault | None:
+    def arrived(self, request: str, headers: Message) -> Fault | None:
         """Note a request, and take the fault it meets."""
         with self._lock:
             self.requests.append(request)
-            self.authorizations.append(authorization)
+            self.authorizations.append(headers.get("Authorization", ""))
+            self.body_hashes.append(headers.get("x-amz-content-sha256", ""))
             for place, (pattern, fault) in enumerate(self._faults):
                 if re.search(pattern, request):
                     del self._faults[place]
@@ -103,11 +108,14 @@ class ScriptedS3:
 
 
 @contextmanager
-def scripted_s3() -> Iterator[ScriptedS3]:
+def scripted_s3(tls: SSLContext | None = None) -> Iterator[ScriptedS3]:
     """A server for as long as the context lasts; any bucket exists."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
-    state = _Handler.states[server.server_port] = ScriptedS3(server.server_port)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    scheme = "https" if tls else "http"
+    state = _Handler.states[server.server_port] = ScriptedS3(server.server_port, scheme)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -136,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         counted = "&".join(name for name in ("uploads", "uploadId", "partNumber", "list-type") if name in self.query)
         request = f"{self.command} {self.key}" + (f"?{counted}" if counted else "")
-        fault = self.state.arrived(request, self.headers.get("Authorization", ""))
+        fault = self.state.arrived(request, self.headers)
         if fault and fault.hook:
             fault.hook()
         self.misbehave(fault) if fault else self.behave()
