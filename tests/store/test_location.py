@@ -25,6 +25,19 @@ def test_a_store_is_found_from_any_depth(url: StoreURL) -> None:
         assert (transport.url, config, relative) == (url, made, path)
 
 
+def test_however_deep_a_path_it_is_looked_for_through_the_same_clients(
+    url: StoreURL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[StoreURL] = []
+    monkeypatch.setattr(location, "connect", lambda url, options: made.append(url) or connect(url, options))
+    made_store(url, Settings())
+    deep = url.joined("a/b/c/d")
+    transport, _, _ = found_store(deep)
+    assert made == [url, deep]
+    transport.write("some", b"data")
+    assert connect(url).read("some") == b"data"
+
+
 def test_the_nearest_store_is_the_one(tmp_path: Path) -> None:
     """Someone moved a store into another; what is asked for is in the inner one."""
     outer, inner = (StoreURL.parse(str(tmp_path / name)) for name in ("out", "out/in"))

@@ -15,8 +15,10 @@ Options = Mapping[str, str] | None
 def found_store(url: StoreURL, options: Options = None) -> tuple[Transport, StoreConfig, str]:
     """The nearest store at or above a URL, as its transport, its configuration and the path of the URL in it."""
 
+    here = connect(url, options)
+
     def look(place: StoreURL) -> tuple[Transport, StoreConfig | None, str]:
-        transport = connect(place, options)
+        transport = here.above(place)
         return transport, read_config(transport), url.relative_to(place)
 
     for transport, config, path in in_parallel(look, _upwards(url)):
@@ -27,10 +29,10 @@ def found_store(url: StoreURL, options: Options = None) -> tuple[Transport, Stor
 
 def made_store(url: StoreURL, settings: Settings, options: Options = None) -> tuple[Transport, StoreConfig]:
     """A new store at a URL; refused inside another one, whose files would hide it."""
-    for place in _upwards(url):
-        if read_config(connect(place, options)) is not None:
-            raise StoreExists(f"there is a store at {place} already", remedy="use it, or name another place")
     transport = connect(url, options)
+    for place in _upwards(url):
+        if read_config(transport.above(place)) is not None:
+            raise StoreExists(f"there is a store at {place} already", remedy="use it, or name another place")
     for part in ("packs/", "tree/"):
         directories, files = transport.list_names(part)
         if directories or files:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from shardflow.transport.info import Condition, NewObject, ObjectInfo
+    from shardflow.transport.url import StoreURL
 
 
 class Together(Protocol):
@@ -30,6 +31,9 @@ class Backend(Protocol):
     Errors are the transport's own with a message that says only what was found, or whatever obstore or the operating
     system raised: `translate` makes the sentence for the user out of either.
     """
+
+    def at(self, url: StoreURL) -> Backend:
+        """The same bucket or disk, from another place on."""
 
     @property
     def splits(self) -> bool:

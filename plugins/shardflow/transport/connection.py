@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 
 
 def open_backend(url: StoreURL, options: Mapping[str, str]) -> tuple[Backend, str, str]:
-    """The backend; how errors name the place; and how credentials for it are set."""
+    """The backend; its server, where that is not the provider's own; and how credentials for it are set."""
     if url.backend in ("file", "memory") and options:
         raise ShardflowError(f"{url.backend} stores have no options, but {', '.join(sorted(options))} was given")
     if url.backend == "file":
-        return LocalFiles(Path(url.path), durable=_durable()), str(url), ""
+        return LocalFiles(Path(url.path), durable=_durable()), "", ""
     provider = _provider(url, options)
-    place = f"{url} at {provider.endpoint}" if provider.endpoint else str(url)
-    return Objects(provider, url.prefix), place, provider.credentials
+    return Objects(provider, url.prefix), provider.endpoint, provider.credentials
 
 
 def _provider(url: StoreURL, options: Mapping[str, str]) -> Provider[Any]:

@@ -32,6 +32,8 @@ from shardflow.transport.local_together import FilesTogether
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from shardflow.transport.url import StoreURL
+
 # A directory may vanish (its last file was deleted) between being made and being used; each time it is made again.
 _MAKE_DIRECTORY_ATTEMPTS = 100
 MOST_PARTS = 1024  # of memory that one call to the system fills
@@ -48,6 +50,9 @@ class LocalFiles:
         self.root = root
         self.durable = durable
         self.incoming = root / RESERVED
+
+    def at(self, url: StoreURL) -> LocalFiles:
+        return LocalFiles(Path(url.path), durable=self.durable)
 
     def read_start(self, key: str, limit: int) -> tuple[memoryview, ObjectInfo]:  # noqa: ARG002
         """The whole file: there is nothing to gain from parts."""

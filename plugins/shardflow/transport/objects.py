@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from shardflow.transport.provider import Provider
+    from shardflow.transport.url import StoreURL
 
 
 LARGE_BODY_BYTES = 1 << 20
@@ -47,6 +48,9 @@ class Objects:
         self._base = f"{prefix}/" if prefix else ""
         self._compares_when_deleting: bool | None = None
         self._pace = Pace()
+
+    def at(self, url: StoreURL) -> Objects:
+        return Objects(self._provider, url.prefix)
 
     @property
     def splits(self) -> bool:

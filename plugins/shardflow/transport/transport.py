@@ -40,21 +40,26 @@ FEWEST_TOGETHER = 2
 
 def connect(url: StoreURL, options: Mapping[str, str] | None = None, retry: RetryPolicy | None = None) -> Transport:
     """A transport for the store at `url`. Nothing is sent to it yet: a wrong bucket shows in the first request."""
-    backend, place, credentials = open_backend(url, options or {})
-    return Transport(url, backend, retry or RetryPolicy(), place=place, credentials=credentials)
+    backend, server, credentials = open_backend(url, options or {})
+    return Transport(url, backend, retry or RetryPolicy(), server=server, credentials=credentials)
 
 
 class Transport:
     """One store's objects. Keys are relative to `url`."""
 
-    def __init__(self, url: StoreURL, backend: Backend, retry: RetryPolicy, *, place: str, credentials: str) -> None:
+    def __init__(self, url: StoreURL, backend: Backend, retry: RetryPolicy, *, server: str, credentials: str) -> None:
         self.url = url
         self.cancel = Cancellation()
         self.totals = Totals()
         self._backend = backend
         self._retry = retry
-        self._place = place
+        self._server = server
         self._credentials = credentials
+
+    def above(self, url: StoreURL) -> Transport:
+        """The objects of a place above this one, through the same clients: making more takes long."""
+        backend = self._backend.at(url)
+        return Transport(url, backend, self._retry, server=self._server, credentials=self._credentials)
 
     def session(self, cancel: Cancellation | None = None, totals: Totals | None = None) -> Transport:
         """A view for one operation: the same connection, with its own cancellation and counters."""
@@ -249,7 +254,8 @@ class Transport:
             raise translate(error, self._doing(verb, key)) from error
 
     def _doing(self, verb: str, key: str) -> Attempt:
-        return Attempt(verb, key, self._place, self._credentials)
+        place = f"{self.url} at {self._server}" if self._server else str(self.url)
+        return Attempt(verb, key, place, self._credentials)
 
 
 def pour(data: memoryview, parts: Sequence[memoryview]) -> None:
