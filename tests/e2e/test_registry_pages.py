@@ -23,11 +23,7 @@ from shardflow.registry.asking import head_told, trail_of
 if TYPE_CHECKING:
     from services.chromium import Browser
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.service("chromium"),
-    pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.service("chromium")]
 
 BY_NAME = {one.name: one for one in BYPASSES}
 TAGS_OF_A_LINE = '(//button[contains(@data-component-id, "keyvaluetagseditorcell")])[{}]'

@@ -116,7 +116,6 @@ def sign_in(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
 def test_with_basic_auth_the_user_of_the_request_is_who_did_it(
     guarded: Live, signed_in: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,6 @@ from registry.opened import Registry, opened
 from shardflow.registry.audit import entries
 from shardflow.registry.parents import parents_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
-
 
 @pytest.fixture
 def client(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:

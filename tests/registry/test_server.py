@@ -31,10 +31,7 @@ from shardflow.cli.app import commands
 from shardflow.registry.actors import HEADER, local_user
 from shardflow.registry.asking import head_told, trail_of
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning"),
-]
+pytestmark = pytest.mark.slow
 
 APIS = ["api", "ajax-api"]
 """What programs send, and what MLflow's pages send."""
