@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from shardflow.errors import ShardflowError
-from shardflow.loops.choosing import CHEAPER, LINKER, Loops
+from shardflow.loops.choosing import CHEAPER, LINKER, PATIENCE, Loops
 
 LARGE, SMALL = 1 << 20, 10
 
@@ -92,10 +93,23 @@ def test_who_announces_work_waits_until_they_are_loaded_and_not_until_they_are_c
 
     may_end = threading.Event()
     compiling = loops(lambda: "compiled" if may_end.wait(60) else "")
-    compiling.expect(LARGE)
+    began = time.monotonic()
+    for _ in range(100):
+        compiling.expect(LARGE)
+    assert time.monotonic() - began < 10 * PATIENCE, "it is waited for once, not for each file"
     assert compiling.serving(SMALL) == "plain"
     may_end.set()
     assert compiling.best() == "compiled"
+
+
+def test_work_that_is_announced_while_no_thread_can_begin_is_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ending(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    both = loops(lambda: "compiled")
+    monkeypatch.setattr(threading.Thread, "start", ending)
+    both.expect(LARGE)
+    assert both.serving(LARGE) == "plain"
 
 
 def test_they_are_made_once_however_many_ask() -> None:

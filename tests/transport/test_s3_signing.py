@@ -70,6 +70,14 @@ def test_over_plain_http_the_body_is_signed(server: ScriptedS3) -> None:
     assert hash_of_what_is_sent(server) == HASHED
 
 
+@pytest.mark.parametrize("name", ["endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url"])
+def test_and_so_it_is_by_whatever_name_the_endpoint_is_given(server: ScriptedS3, name: str) -> None:
+    options = {**options_for(server), "allow_http": "true"}
+    options[name] = options.pop("endpoint")
+    connect(StoreURL.parse("shardflow://s3/bkt"), options, IMPATIENT).write("some", BODY)
+    assert server.body_hashes == [HASHED]
+
+
 def test_behind_tls_it_is_not(behind_tls: ScriptedS3) -> None:
     assert hash_of_what_is_sent(behind_tls) == UNSIGNED
 

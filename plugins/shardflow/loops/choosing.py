@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from shardflow.errors import ShardflowError
@@ -53,11 +52,9 @@ class Loops(Generic[T]):
         return self.plain
 
     def expect(self, size: int) -> None:
-        """So many bytes are to come: the compiled loops had better be ready for them, which is worth a short wait."""
-        if size > self._threshold() and self._made is None and not wished():
-            self._begin()
-            if self._maker is not None:
-                self._maker.join(PATIENCE)
+        """So many bytes are to come: the compiled loops had better be ready for them, which is worth one short wait."""
+        if size > self._threshold() and self._made is None and not wished() and (maker := self._begin()):
+            maker.join(PATIENCE)
 
     def best(self) -> T:
         """The fastest that works here, if need be after a wait."""
@@ -76,12 +73,16 @@ class Loops(Generic[T]):
     def _threshold(self) -> int:
         return self._worth // CHEAPER if LINKER in sys.modules else self._worth
 
-    def _begin(self) -> None:
+    def _begin(self) -> threading.Thread | None:
+        """The thread that makes them, if it begins now."""
         if self._failed or (self._maker is not None and self._maker.is_alive()):
-            return
+            return None
         self._maker = threading.Thread(target=self._compiled, name="shardflow-loops")
-        with suppress(RuntimeError):  # the interpreter is ending
+        try:
             self._maker.start()
+        except RuntimeError:  # the interpreter is ending
+            return None
+        return self._maker
 
     def _compiled(self) -> T | None:
         with self._lock:

@@ -32,7 +32,7 @@ class S3(Provider[S3Store]):
         self.endpoint = given or first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
         client = client_config(config, "AWS", self.endpoint)
         credential_provider = _credential_provider(config, self.credentials)
-        config = _address(bucket, self.endpoint) | _signing(self.endpoint, config) | config
+        config = _address(bucket, self.endpoint) | _signing(config, only_https=not client["allow_http"]) | config
 
         def make(client: ClientConfig) -> S3Store:
             return S3Store(
@@ -62,15 +62,13 @@ def _address(bucket: str, endpoint: str) -> dict[str, Any]:
     return {"virtual_hosted_style_request": "." not in bucket, "disable_bulk_delete": True}
 
 
-def _signing(endpoint: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _signing(given: Mapping[str, Any], *, only_https: bool) -> dict[str, Any]:
     """TLS lets no byte of a body pass that was changed, so a hash of it in the signature would be one more for nothing.
 
     boto3 leaves it out there too. A variable of the environment would be overruled by a setting, so it comes first.
     """
     settled = given.keys() & {"unsigned_payload", "aws_unsigned_payload"} or first_set("AWS_UNSIGNED_PAYLOAD")
-    if settled or endpoint.startswith("http://"):
-        return {}
-    return {"unsigned_payload": "true"}
+    return {"unsigned_payload": "true"} if only_https and not settled else {}
 
 
 def _credential_provider(config: dict[str, Any], how: str) -> S3CredentialProvider | None:
