@@ -12,8 +12,8 @@
     fresh_url(service)       a function: the URL of an empty place in it
 
 A test that uses a server which is not installed has the `service` marker, of its own or from here, and is skipped; the
-end of the run lists what was left out. With CI or SHARDFLOW_REQUIRE_SERVICES set it fails instead, unless what is
-missing is nothing that could be installed.
+end of the run lists what was left out. With CI or SHARDFLOW_REQUIRE_SERVICES set it fails instead: all that is skipped
+then is the disk that gets full, where the kernel itself forbids it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,6 @@ INSTALLED_APART: dict[str, ModuleType] = {
     "small_disk": small_disk,
 }
 """The modules that say whether their server is installed, and run it."""
-
-NOT_TO_BE_INSTALLED = {"small_disk"}
-"""What a kernel allows or not."""
 
 BY_FIXTURE = {name: name for name in INSTALLED_APART} | {
     "browser": "chromium",
@@ -234,12 +231,18 @@ def _while_it_runs(config: pytest.Config, name: str, tmp_path_factory: pytest.Te
 def _need_installed(config: pytest.Config, name: str) -> None:
     if reason := INSTALLED_APART[name].missing():
         _leave_out(config, name, reason)
+    if name == "small_disk" and (reason := small_disk.forbidden()):
+        _skip(config, name, reason)
 
 
 def _leave_out(config: pytest.Config, name: str, reason: str) -> NoReturn:
-    """The one place that skips: a server that comes neither with Python nor with pip is not on this machine."""
-    required = os.environ.get("CI") or os.environ.get("SHARDFLOW_REQUIRE_SERVICES")
-    if required and name not in NOT_TO_BE_INSTALLED:
+    """A server that comes neither with Python nor with pip is not on this machine, or does not start."""
+    if os.environ.get("CI") or os.environ.get("SHARDFLOW_REQUIRE_SERVICES"):
         pytest.fail(f"{name}: {reason}", pytrace=False)
+    _skip(config, name, reason)
+
+
+def _skip(config: pytest.Config, name: str, reason: str) -> NoReturn:
+    """The one place that skips."""
     config.stash[DID_NOT_RUN][name] = reason
     pytest.skip(f"{name}: {reason}")

@@ -5,6 +5,7 @@ It needs no rights of its own: a user namespace lends them, where the kernel all
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -47,12 +48,15 @@ class SmallDisk:
 
 
 def missing() -> str | None:
-    """Why no such disk can be had here; None if it can."""
-    try:
-        probe = [*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()]
-        done = subprocess.run(probe, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return f"not installed ({error.filename})"
+    """What there is none of; every Debian has all three."""
+    absent = [name for name in ("unshare", "nsenter", "mount") if shutil.which(name) is None]
+    return f"not installed ({', '.join(absent)})" if absent else None
+
+
+def forbidden() -> str | None:
+    """Why this kernel lets nobody have such a disk; None if it does."""
+    probe = [*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()]
+    done = subprocess.run(probe, capture_output=True, text=True, check=False)
     return f"not allowed ({done.stderr.strip()})" if done.returncode else None
 
 
