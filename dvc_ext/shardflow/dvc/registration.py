@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import shardflow_dvc_hook
+from shardflow.numpy_at_rest import import_numpy_at_rest
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -43,6 +44,7 @@ def complete_schema(module: ModuleType) -> None:
         url = data.get("url") if isinstance(data, dict) else None
         if not isinstance(url, str) or not url.lower().startswith(f"{SCHEME}:"):
             return others(data)
+        import_numpy_at_rest()
         from shardflow.dvc.options import checked_section  # noqa: PLC0415  # for commands that use such a remote
 
         return checked_section(data)

@@ -14,6 +14,7 @@ import click
 
 from shardflow.cli.text import printable
 from shardflow.cli.units import count, duration, size
+from shardflow.numpy_at_rest import import_numpy_at_rest
 
 if TYPE_CHECKING:
     from shardflow.cli.interruption import Interruption
@@ -48,6 +49,7 @@ class Run:
 
     def find(self, url: str) -> tuple[Store, str]:
         """The store a URL lies in, and the path in it."""
+        import_numpy_at_rest()
         from shardflow.store.store import Store
 
         return Store.find(url, self.options)
