@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,35 @@ def test_a_manifest_that_is_taken_up_tells_the_rows_of_its_table() -> None:
     catalog = filled([()] * 2)
     rows = catalog.add_manifest(manifest)
     assert [catalog.name(row) for row in rows] == [manifest.table.id(place) for place in range(len(manifest.table))]
+
+
+@given(st.integers(0, 6), st.lists(st.integers(0, 9), min_size=1, max_size=20), st.booleans())
+def test_a_manifest_is_taken_up_however_much_of_it_is_known_and_whatever_it_repeats(
+    known: int, chunks: list[int], beyond_the_limit: bool
+) -> None:
+    """A table that some other program made may name a chunk twice, at two places."""
+    whole = manifest_of(filled([()] * 10), list(range(10)))
+    columns = {
+        name: getattr(whole.table, name)[chunks] for name in ("chunk", "pack", "offset", "stored", "size", "codec")
+    }
+    columns["offset"] = columns["offset"] + np.arange(len(chunks), dtype=np.uint32)
+    table = replace(whole.table, **columns, base_count=np.zeros(len(chunks), np.uint8))
+    catalog = filled([()] * known, packs=3)
+    with pytest.MonkeyPatch.context() as patched:
+        if beyond_the_limit:
+            patched.setattr(catalog_module, "MAX_REMEMBERED", known + len(chunks) - 1)
+        rows = catalog.add_manifest(replace(whole, table=table, sequence=np.zeros(0, np.uint32)))
+
+    assert [catalog.name(row) for row in rows] == table.ids()
+    for row, number in zip(rows, chunks, strict=True):
+        first = chunks.index(number)
+        offset = HEAD_BYTES + 10 * number + (first if number >= known else 0)
+        entry = catalog.entry(row)
+        assert (entry.chunk, entry.stored, entry.size, entry.codec) == (chunk(number), 10, 20 + number, number % 7)
+        if not beyond_the_limit:
+            assert (entry.offset, catalog.find(chunk(number))) == (offset, row)
+            if number >= known:
+                assert catalog.packs[catalog.pack_of(row)] == table.packs[table.pack[first]]
 
 
 def test_an_entry_names_its_bases() -> None:

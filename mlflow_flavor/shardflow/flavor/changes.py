@@ -101,7 +101,7 @@ def changes_between(before: StoreFolder, after: StoreFolder) -> Changes:
         status = _statuses(old, new)
         sizes = {name: new.tensors[name].size for name in new.tensors}
         sizes |= {name: old.tensors[name].size for name, found in status.items() if found == "gone"}
-        chunks = chunks_by_kind(new.manifests, {name for one in old.manifests for name in _names(one)})
+        chunks = chunks_by_kind(new.manifests, {name for one in old.manifests for name in one.table.ids()})
         return changes_of(status, sizes, chunks)
 
 
@@ -122,7 +122,7 @@ def chunks_by_kind(manifests: Sequence[Manifest], shared: set[bytes]) -> dict[st
     size: Counter[str] = Counter()
     stored: Counter[str] = Counter()
     for manifest in manifests:
-        table, names = manifest.table, _names(manifest)
+        table, names = manifest.table, manifest.table.ids()
         rows, uses = np.unique(manifest.sequence, return_counts=True)
         for row, used in zip(rows.tolist(), uses.tolist(), strict=True):
             kind = SHARED if names[row] in shared else CodecId(int(table.codec[row])).name.lower()
@@ -205,10 +205,6 @@ def _by_reading(unclear: Mapping[str, tuple[_Tensor, _Tensor]]) -> Iterator[tupl
     equal = in_parallel(lambda each: each[1].read() == each[2].read(), affordable, 4)
     for (name, _, _), same in zip(affordable, equal, strict=True):
         yield name, "unchanged" if same else "changed"
-
-
-def _names(manifest: Manifest) -> list[bytes]:
-    return [manifest.table.id(row) for row in range(len(manifest.table))]
 
 
 def _ordered(status: Mapping[str, Status]) -> list[Status]:

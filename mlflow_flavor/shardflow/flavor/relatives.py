@@ -33,8 +33,8 @@ def most_alike(store: Store, path: str, looked_at: Sequence[str]) -> str | None:
 
 def _saved(manifest: Manifest, other: Manifest) -> int:
     table = manifest.table
-    theirs = {other.table.id(row) for row in range(len(other.table))}
-    known = [table.id(row) in theirs for row in range(len(table))]
+    theirs = set(other.table.ids())
+    known = [name in theirs for name in table.ids()]
     saved = 0
     for row in set(manifest.sequence.tolist()):
         if known[row]:

@@ -102,6 +102,14 @@ class Catalog:
         """Everything a stored file is made of; returns the rows that stand for those of its table."""
         table = manifest.table
         numbers = [self.number_of(pack) for pack in table.packs]
+        if len(table.base) or len(self._rows) + len(table) > MAX_REMEMBERED:
+            rows = self._add_each(table, numbers)
+        else:
+            rows = self._add_columns(table, np.asarray(numbers, np.uint32))
+        self._waiting = [(number, entry) for number, entry in self._waiting if not self._taken_up(number, entry)]
+        return rows
+
+    def _add_each(self, table: ChunkTable, numbers: list[int]) -> list[int]:
         rows: list[int] = []
         next_base = 0
         for index in range(len(table)):
@@ -120,8 +128,24 @@ class Catalog:
                     tuple(rows[base] for base in bases),
                 )
             rows.append(row)
-        self._waiting = [(number, entry) for number, entry in self._waiting if not self._taken_up(number, entry)]
         return rows
+
+    def _add_columns(self, table: ChunkTable, numbers: U32) -> list[int]:
+        """What stands by itself, in a tenth of the time."""
+        names = table.ids()
+        new = [index for index, name in enumerate(names) if name not in self._rows]
+        for row, index in enumerate(new, len(self)):
+            self._rows.setdefault(names[index], row)  # a table made by somebody else may name a chunk twice
+        self._names += table.chunk[new].tobytes()
+        self._codec.frombytes(table.codec[new].tobytes())
+        for column, given in (
+            (self._pack, numbers[table.pack]),
+            (self._offset, table.offset),
+            (self._stored, table.stored),
+            (self._size, table.size),
+        ):
+            column.frombytes(np.ascontiguousarray(given[new], np.uint32).tobytes())
+        return [self._rows[name] for name in names]
 
     def move(self, row: int, pack: int, offset: int) -> None:
         """A chunk's bytes were copied elsewhere."""

@@ -56,6 +56,11 @@ class ChunkTable:
         name: bytes = self.chunk[row].tobytes()
         return name
 
+    def ids(self) -> list[bytes]:
+        """The names of all rows."""
+        names = self.chunk.tobytes()
+        return [names[start : start + CHUNK_NAME_BYTES] for start in range(0, len(names), CHUNK_NAME_BYTES)]
+
     def bases(self, row: int) -> tuple[int, ...]:
         if not len(self.base):
             return ()
