@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from flavor.checkpointing.rivals import STEPS, save_steps
 from flavor.checkpointing.samples import Gate, same, state
 from services.warmed import finish, start, warm
 from shardflow.flavor import owners
-from shardflow.flavor.checkpointing import AsyncCheckpointer, Retention, files
+from shardflow.flavor.checkpointing import AsyncCheckpointer, Retention, attempts, files
 from shardflow.flavor.checkpointing.attempts import CLAIM_FILE, Place, PlaceCrowded, begun, swept
 from shardflow.flavor.checkpointing.errors import SaveFailed, StepTaken
 from shardflow.flavor.checkpointing.steps import MARKER_FILE, Steps
@@ -105,6 +106,36 @@ def test_who_commits_second_is_refused_and_leaves_nothing(
         f"run/step-1/{MARKER_FILE}",
         *(f"run/step-1/{directory}/{name}" for name in _names() if name != MARKER_FILE),
     }
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_who_claims_a_step_late_does_not_write_over_what_another_saved_meanwhile(
+    url: str, store: Store, monkeypatch: pytest.MonkeyPatch, *, replace: bool
+) -> None:
+    """The other claims the step, saves it and gives its claim back, all after this one has seen that there is none."""
+    look, put_against, found = attempts._is_empty, files.put_against, []
+
+    def outdated(place: Place, but_for: str = "") -> bool:
+        monkeypatch.setattr(attempts, "_is_empty", look)
+        empty = look(place, but_for)
+        with AsyncCheckpointer(url) as other:
+            other.save(1, state(2))
+        monkeypatch.setattr(files, "put_against", loading_then)
+        return empty
+
+    def loading_then(*arguments: object, **options: object) -> None:
+        put_against(*arguments, **options)  # type: ignore[arg-type]
+        with AsyncCheckpointer(url) as other:
+            found.append(same(other.load(1), state(2)))
+
+    monkeypatch.setattr(attempts, "_is_empty", outdated)
+    with AsyncCheckpointer(url) as checkpoints:
+        checkpoints.save(1, state(1), replace=replace)
+        with contextlib.nullcontext() if replace else pytest.raises(SaveFailed, match="is stored already"):
+            checkpoints.wait()
+        assert found == [True], "until the new one counts, the old one is whole"
+        assert same(checkpoints.load(1), state(1 if replace else 2))
+    assert len(files.below(store, "run/step-1")) == len(_names())
 
 
 def _names() -> set[str]:

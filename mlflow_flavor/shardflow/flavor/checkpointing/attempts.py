@@ -120,18 +120,22 @@ def is_directory(name: str) -> bool:
 def _claimed(place: Place, owner: Owner) -> str:
     directory = "" if _is_empty(place) else _new_name()
     for _ in range(_TRIES):
-        claim = io.BytesIO(msgspec.json.encode(owner))
+        claim = place.inside(directory, CLAIM_FILE)
         try:
-            place.store.put(claim, place.inside(directory, CLAIM_FILE), replace=False)
+            place.store.put(io.BytesIO(msgspec.json.encode(owner)), claim, replace=False)
         except PathTaken:
             directory = _new_name()
-        else:
+            continue
+        # Since the first look another may have claimed the place, filled it, and given its claim back.
+        if directory or _is_empty(place, but_for=claim):
             return directory
+        files.forget(place.store, [claim])
+        directory = _new_name()
     raise PlaceCrowded(f"others save to {place.store.url.joined(place.path)} all the time", remedy="save elsewhere")
 
 
-def _is_empty(place: Place) -> bool:
-    return not place.files() and not files.below(place.store, place.marker_path)
+def _is_empty(place: Place, but_for: str = "") -> bool:
+    return place.files().keys() <= {but_for} and not files.below(place.store, place.marker_path)
 
 
 def _new_name() -> str:
