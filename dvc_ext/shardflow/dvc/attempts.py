@@ -67,12 +67,13 @@ class Attempt:
 def begun(store: Store, place: str, *, resume: bool) -> Attempt:
     """The attempt to write to, claimed for this process."""
     for _ in range(_TRIES):
-        numbers = sorted(_numbers(store, place))
-        last = Attempt(store, f"{place}/{numbers[-1]}") if numbers else None
-        following = Attempt(store, f"{place}/{numbers[-1] + 1 if numbers else 1}")
-        for candidate in (last, following):
-            if candidate and (candidate is following or (resume and _goes_on(candidate))) and _claimed(candidate):
-                return candidate
+        last = max(_numbers(store, place), default=0)
+        interrupted, following = (Attempt(store, f"{place}/{number}") for number in (last, last + 1))
+        claims = _claims_if_interrupted(interrupted) if last and resume else None
+        if claims is not None and _claimed(interrupted, 1 + max(claims, default=0)):
+            return interrupted
+        if claims is None and _claimed(following, 1):
+            return following
     raise AttemptTaken(f"others began all of {_TRIES} runs below {place} first", remedy="run it again")
 
 
@@ -86,22 +87,20 @@ def _numbers(store: Store, place: str) -> Iterator[int]:
         return
 
 
-def _goes_on(attempt: Attempt) -> bool:
+def _claims_if_interrupted(attempt: Attempt) -> list[int] | None:
+    """The numbers of an attempt's claims; None where it came to its end, or somebody is at it."""
     names = attempt.names()
+    claims = sorted(int(found[1]) for name in names if (found := _CLAIM.fullmatch(name)))
     if DONE in names:
-        return False
-    claims = _claims(names)
-    return not claims or not _runs_here(msgspec.json.decode(attempt.noted(f"claim-{claims[-1]}.json"), type=Claim))
+        return None
+    if claims and _runs_here(msgspec.json.decode(attempt.noted(f"claim-{claims[-1]}.json"), type=Claim)):
+        return None
+    return claims
 
 
-def _claims(names: list[str]) -> list[int]:
-    return sorted(int(found[1]) for name in names if (found := _CLAIM.fullmatch(name)))
-
-
-def _claimed(attempt: Attempt) -> bool:
+def _claimed(attempt: Attempt, number: int) -> bool:
+    """Take the claim of that number, which follows those that were seen: nobody has come between, or it is taken."""
     mine = Claim(socket.gethostname(), os.getpid(), psutil.Process().create_time())
-    names = attempt.names()
-    number = max(_claims(names), default=0) + 1
     try:
         attempt.note(f"claim-{number}.json", msgspec.json.encode(mine), replace=False)
     except PathTaken:

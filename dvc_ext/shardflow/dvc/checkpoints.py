@@ -34,10 +34,10 @@ from shardflow.dvc.stages import hashes_of
 from shardflow.errors import ShardflowError
 from shardflow.flavor.checkpointing.checkpointer import AsyncCheckpointer
 from shardflow.flavor.checkpointing.errors import SaveFailed
+from shardflow.flavor.checkpointing.files import store_for
 from shardflow.flavor.checkpointing.retention import Retention, StepInfo
 from shardflow.flavor.checkpointing.steps import Steps
-from shardflow.store.errors import PathMissing, StoreMissing
-from shardflow.store.store import Store
+from shardflow.store.errors import PathMissing
 
 STORE_VARIABLE = "SHARDFLOW_STORE"
 TAG = "shardflow.checkpoint"
@@ -199,11 +199,7 @@ def _best(infos: list[StepInfo], keep: Retention | None) -> int:
 def _attempt(url: str | None, name: str, resume: bool) -> Attempt:
     stage = current_stage()
     place = _place(url, stage.root if stage else Path.cwd())
-    try:
-        store, path = Store.find(place)
-    except StoreMissing:
-        store, path = Store.init(place), ""
-        _logger.info("made a store at %s", store.url)
+    store, path = store_for(place)
     below = name
     if stage and stage.name:
         below = f"{_ODD.sub('-', stage.name)}-{hashes_of(stage).identity}"
