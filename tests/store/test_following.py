@@ -50,7 +50,7 @@ def followed(data: bytes, earlier: Sequence[bytes], pool: ThreadPoolExecutor, *,
     catalog = Catalog()
     trail = trail_of(catalog, [taken_up(catalog, cut_by(GEAR, version)) for version in earlier], GEAR)
     assert trail is not None
-    buffers, whole, ends = Buffers(), b"", []
+    buffers, whole, ends = Buffers(GEAR.maximum), b"", []
     source, GEAR.scanned = io.BytesIO(data), 0
     for block in followed_blocks(
         source,  # type: ignore[arg-type]
@@ -184,7 +184,7 @@ def test_chunks_with_other_names_than_their_content_are_not_believed(pool: Threa
     lies = [(named(name), chunk) for name, chunk in cut_by(GEAR, data)]
     trail = trail_of(catalog, [taken_up(catalog, lies)], GEAR)
     assert trail is not None
-    found = followed_blocks(io.BytesIO(data), len(data), Follower(trail, GEAR, pool), Buffers())  # type: ignore[arg-type]
+    found = followed_blocks(io.BytesIO(data), len(data), Follower(trail, GEAR, pool), Buffers(GEAR.maximum))  # type: ignore[arg-type]
     assert [len(chunk) for _, chunk in cut_by(GEAR, data)] == [s.end - s.start for block in found for s in block.spans]
 
 
@@ -192,7 +192,7 @@ def test_nothing_has_no_blocks(pool: ThreadPoolExecutor) -> None:
     assert followed(b"", [noise(1000)], pool) == []
 
 
-def test_no_more_buffers_are_in_use_than_the_block_at_hand_and_the_next(pool: ThreadPoolExecutor) -> None:
+def test_no_more_buffers_are_in_use_than_the_block_at_hand_and_the_next_two(pool: ThreadPoolExecutor) -> None:
     data, made = noise(40_000), []
 
     class Counted(Buffers):
@@ -200,7 +200,7 @@ def test_no_more_buffers_are_in_use_than_the_block_at_hand_and_the_next(pool: Th
             made.append(not self._idle)
             return super().take()
 
-    buffers, catalog = Counted(), Catalog()
+    buffers, catalog = Counted(GEAR.maximum), Catalog()
     trail = trail_of(catalog, [taken_up(catalog, cut_by(GEAR, data))], GEAR)
     assert trail is not None
     for block in followed_blocks(
@@ -210,4 +210,4 @@ def test_no_more_buffers_are_in_use_than_the_block_at_hand_and_the_next(pool: Th
         buffers,
     ):
         buffers.give(block.buffer)
-    assert sum(made) == 2
+    assert sum(made) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from shardflow.store import reading
 from shardflow.store.cutting import Run
 from shardflow.store.errors import SourceUnusable
 from shardflow.store.gear import Gear
-from shardflow.store.reading import Block, Buffers, blocks, read_all, stream_blocks
+from shardflow.store.reading import Block, Buffers, Span, Windows, blocks, read_all, stream_blocks
 from store.samples import noise
 
 BLOCK = 4096
@@ -63,7 +64,7 @@ runs = st.lists(
 def test_blocks_hold_every_byte_and_the_chunks_that_were_planned(planned: list[Run], at_a_time: int) -> None:
     data = noise(sum(run.length for run in planned))
 
-    found, chunks = taken(list(blocks(Hesitant(data, at_a_time), planned, GEAR, Buffers())))
+    found, chunks = taken(list(blocks(Hesitant(data, at_a_time), planned, GEAR, Buffers(GEAR.maximum))))
 
     assert found == data
     expected, start = [], 0
@@ -81,16 +82,16 @@ def test_blocks_hold_every_byte_and_the_chunks_that_were_planned(planned: list[R
 @settings(max_examples=60)
 def test_a_stream_is_cut_as_a_file_of_the_same_content_is(size: int, at_a_time: int) -> None:
     data = noise(size)
-    found, chunks = taken(list(stream_blocks(Hesitant(data, at_a_time), GEAR, Buffers())))
+    found, chunks = taken(list(stream_blocks(Hesitant(data, at_a_time), GEAR, Buffers(GEAR.maximum))))
     assert found == data
     if size:
         run = Run(size, DType.BYTES, by_content=True)
-        assert (found, chunks) == taken(list(blocks(Hesitant(data, BLOCK), [run], GEAR, Buffers())))
+        assert (found, chunks) == taken(list(blocks(Hesitant(data, BLOCK), [run], GEAR, Buffers(GEAR.maximum))))
 
 
 def test_fixed_runs_share_a_block_as_long_as_they_fit() -> None:
     planned = [Run(1000, DType.F32, by_content=False)] * 9
-    found = list(blocks(Hesitant(noise(9000), 9000), planned, GEAR, Buffers()))
+    found = list(blocks(Hesitant(noise(9000), 9000), planned, GEAR, Buffers(GEAR.maximum)))
     assert [len(block.spans) for block in found] == [4, 4, 1]
 
 
@@ -98,7 +99,7 @@ def test_fixed_runs_share_a_block_as_long_as_they_fit() -> None:
 def test_a_source_that_ends_early_gives_no_half_chunk(missing: int) -> None:
     planned = [Run(1000, DType.F32, by_content=False)] * 9
     data = noise(9000 - missing)
-    found, chunks = taken(list(blocks(Hesitant(data, 9000), planned, GEAR, Buffers())))
+    found, chunks = taken(list(blocks(Hesitant(data, 9000), planned, GEAR, Buffers(GEAR.maximum))))
     assert data.startswith(found)
     assert len(found) < 9000
     assert {length for length, _ in chunks} <= {1000}
@@ -106,19 +107,33 @@ def test_a_source_that_ends_early_gives_no_half_chunk(missing: int) -> None:
 
 def test_a_source_that_ends_early_where_content_decides_shows_by_its_length() -> None:
     found, _ = taken(
-        list(blocks(Hesitant(noise(7000), 9000), [Run(9000, DType.BYTES, by_content=True)], GEAR, Buffers()))
+        list(
+            blocks(Hesitant(noise(7000), 9000), [Run(9000, DType.BYTES, by_content=True)], GEAR, Buffers(GEAR.maximum))
+        )
     )
     assert found == noise(7000)
 
 
 def test_what_grows_behind_the_planned_end_is_not_read() -> None:
     source = Hesitant(noise(9000), 9000)
-    found, _ = taken(list(blocks(source, [Run(5000, DType.BYTES, by_content=True)], GEAR, Buffers())))
+    found, _ = taken(list(blocks(source, [Run(5000, DType.BYTES, by_content=True)], GEAR, Buffers(GEAR.maximum))))
     assert found == noise(9000)[:5000]
 
 
+def test_what_comes_next_may_be_read_before_it_is_known_what_a_window_leaves_over() -> None:
+    source, buffers = Hesitant(noise(20_000), 5000), Buffers(GEAR.maximum)
+    windows, found = Windows(source, 20_000, buffers), b""
+    for window in windows:
+        windows.read_on()
+        windows.read_on()
+        ends = GEAR.cuts(window.data, final=window.final)
+        spans = tuple(Span(start, end, DType.BYTES) for start, end in pairwise([0, *ends]))
+        found += windows.taken(window, spans).data
+    assert found == noise(20_000)
+
+
 def test_buffers_are_used_again() -> None:
-    buffers = Buffers()
+    buffers = Buffers(GEAR.maximum)
     first = buffers.take()
     assert buffers.take() is not first
     buffers.give(first)
@@ -126,7 +141,7 @@ def test_buffers_are_used_again() -> None:
 
 
 def test_a_buffer_that_was_given_back_does_not_show_through() -> None:
-    buffers, whole = Buffers(), b""
+    buffers, whole = Buffers(GEAR.maximum), b""
     for block in stream_blocks(Hesitant(noise(20_000), 700), GEAR, buffers):
         whole += bytes(block.data)
         block.buffer[:] = bytes(len(block.buffer))

@@ -11,12 +11,13 @@ import pytest
 
 from shardflow import codec
 from shardflow.dtype import DType
+from shardflow.store import sending
 from shardflow.store.catalog import Catalog
 from shardflow.store.chunks import PlainChunks
 from shardflow.store.fetch import ranges
 from shardflow.store.journal import Journal
 from shardflow.store.pack import check_whole, pack_key, pack_of_key
-from shardflow.store.sending import MAX_PACKS_IN_MEMORY, PackSender, StoredChunk, rewritten
+from shardflow.store.sending import MANY, MAX_PACKS_IN_MEMORY, PACKS_AT_ONCE, PackSender, StoredChunk, rewritten
 from shardflow.transport import AccessDenied, ByteBudget, Totals, Transport
 from store.samples import in_memory, named, noise, stored
 
@@ -121,6 +122,49 @@ def test_the_same_chunks_make_the_same_packs(bench: Bench, tmp_path: Path) -> No
     assert len(dict(again.journal.unfinished())) == 5
 
 
+def sizes_of_packs(bench: Bench) -> list[int]:
+    """In the order in which they were filled."""
+    bench.sender.drain()
+    packs = bench.packs()
+    return [len(packs[pack]) for pack in bench.catalog.packs]
+
+
+def test_of_many_packs_the_first_are_smaller_so_that_sending_begins_early(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "FIRST_PACKS", (PACK_BYTES // 4, PACK_BYTES // 2, PACK_BYTES, 2 * PACK_BYTES))
+    bench.sender.expect(MANY * PACK_BYTES)
+    chunks = [noise(400, seed) for seed in range(80)]
+    rows = [bench.add(data) for data in chunks]
+    first, second, *others, _ = sizes_of_packs(bench)
+    assert PACK_BYTES // 8 < first <= PACK_BYTES // 4 < second <= PACK_BYTES // 2
+    assert len(others) >= 2
+    assert all(size > PACK_BYTES * 3 // 4 for size in others)
+    assert [bench.catalog.name(row) for row in rows] == [named(data) for data in chunks]
+
+
+@pytest.mark.parametrize("expected", [0, MANY * PACK_BYTES - 1])
+def test_of_few_packs_none_is_smaller_than_need_be(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, expected: int
+) -> None:
+    monkeypatch.setattr(sending, "FIRST_PACKS", (PACK_BYTES // 4, PACK_BYTES // 2))
+    bench.sender.expect(expected)
+    for seed in range(40):
+        bench.add(noise(400, seed))
+    assert all(size > PACK_BYTES * 3 // 4 for size in sizes_of_packs(bench)[:-1])
+
+
+def test_once_sending_has_begun_no_pack_is_smaller_whatever_is_to_come(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "FIRST_PACKS", (PACK_BYTES // 4, PACK_BYTES // 2))
+    bench.add(noise(400, 1000))
+    bench.sender.expect(MANY * PACK_BYTES)
+    for seed in range(40):
+        bench.add(noise(400, seed))
+    assert all(size > PACK_BYTES * 3 // 4 for size in sizes_of_packs(bench)[:-1])
+
+
 def test_a_pack_that_was_cut_short_is_sent_again(bench: Bench, tmp_path: Path) -> None:
     for data in CHUNKS:
         bench.add(data)
@@ -197,6 +241,40 @@ def test_memory_follows_the_budget(tmp_path: Path) -> None:
         bench.sender.close()
         assert bench.budget.out == 0
         assert len(bench.packs()) > MAX_PACKS_IN_MEMORY
+
+
+def filled(bench: Bench, count: int) -> threading.Thread:
+    """A thread that adds as many chunks, of which a pack takes one."""
+    adding = threading.Thread(target=lambda: [bench.add(noise(PACK_BYTES * 2 // 3, seed)) for seed in range(count)])
+    adding.start()
+    return adding
+
+
+@pytest.mark.parametrize(("patience", "most"), [(60.0, PACKS_AT_ONCE), (0.01, MAX_PACKS_IN_MEMORY)])
+def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while(
+    gated: tuple[Bench, Gated], monkeypatch: pytest.MonkeyPatch, patience: float, most: int
+) -> None:
+    monkeypatch.setattr(sending, "PATIENCE", patience)
+    bench, transport = gated
+    adding = filled(bench, 20)
+    adding.join(0.5)
+    assert adding.is_alive()
+    assert bench.budget.out == (most - 1) * PACK_BYTES
+    transport.gate.release(40)
+    adding.join(10)
+    bench.sender.drain()
+    assert len(bench.packs()) == 20
+
+
+def test_while_packs_arrive_their_memory_is_used_again(
+    gated: tuple[Bench, Gated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PATIENCE", 60.0)
+    bench, transport = gated
+    transport.gate.release(40)
+    filled(bench, 20).join(10)
+    bench.sender.drain()
+    assert bench.budget.peak <= (PACKS_AT_ONCE - 1) * PACK_BYTES
 
 
 def test_closing_drops_what_was_not_sent(bench: Bench) -> None:

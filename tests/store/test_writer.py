@@ -8,18 +8,22 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from faults.crashing import Crash, Fate, mortal
+from shardflow.layout import ReadAt
 from shardflow.store import hints
 from shardflow.store.errors import PackMissing, SourceUnusable
 from shardflow.store.gear import Gear
 from shardflow.store.journal import Journal
 from shardflow.store.manifest import decode_manifest
 from shardflow.store.paths import key_of
+from shardflow.store.putting import put_sources
+from shardflow.store.reading import BLOCK_BYTES
 from shardflow.store.store import Store
 from shardflow.transport import ByteBudget, Cancellation, NewObject, Transport, TransportError
 from store.conftest import SMALL
@@ -121,6 +125,71 @@ def test_a_put_may_read_from_a_reader_however_little_memory_there_is(store: Stor
         poor.put(file, "copy")
     assert store.stat("copy").digest == store.stat("m").digest
     assert poor.budget.out == 0
+
+
+class Watched(io.RawIOBase):
+    """Zeros, and which threads read them."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self.readers: set[str] = set()
+
+    def readinto(self, target: Any) -> int:
+        self.readers.add(threading.current_thread().name)
+        count = min(len(target), self._left)
+        target[:count] = bytes(count)
+        self._left -= count
+        return count
+
+    def read(self, size: int = -1) -> bytes:
+        memory = bytearray(size)
+        return bytes(memory[: self.readinto(memory)])
+
+
+@dataclass(frozen=True)
+class OfKnownSize:
+    """A source that says how long it is."""
+
+    opened: Watched
+    size: int
+    path: str = "m"
+    name: str = "m"
+
+    def open(self) -> io.RawIOBase:
+        return self.opened
+
+    def random_access(self, _: io.RawIOBase, /) -> ReadAt:
+        return lambda _, length: bytes(length)
+
+    def check_unchanged(self, _: io.RawIOBase, read: int, /) -> None:
+        assert read == self.size
+
+
+def test_a_large_source_is_read_and_cut_while_what_was_read_of_it_is_packed(store: Store) -> None:
+    size = BLOCK_BYTES + 1
+    opened = Watched(size)
+    put_sources(store, [OfKnownSize(opened, size)], "")
+    assert opened.readers == {"shardflow-cut_0"}
+    assert store.stat("m").size == size
+
+
+def test_beside_other_work_of_the_program_it_is_not(store: Store) -> None:
+    opened = Watched(BLOCK_BYTES + 1)
+    put_sources(store, [OfKnownSize(opened, BLOCK_BYTES + 1)], "", beside=True)
+    assert opened.readers == {threading.current_thread().name}
+
+
+def test_a_small_source_is_read_at_once(store: Store) -> None:
+    opened = Watched(BLOCK_BYTES)
+    put_sources(store, [OfKnownSize(opened, BLOCK_BYTES)], "")
+    assert opened.readers == {threading.current_thread().name}
+
+
+def test_a_stream_is_read_by_who_puts_it_as_it_may_have_nothing_to_give_for_ever(store: Store) -> None:
+    """A thread that waits for a pipe would keep the program from ending, after Ctrl-C too."""
+    opened = Watched(3 * BLOCK_BYTES)
+    store.put(opened, "m")
+    assert opened.readers == {threading.current_thread().name}
 
 
 def test_many_puts_may_read_from_readers_at_once(store: Store) -> None:

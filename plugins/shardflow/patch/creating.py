@@ -72,7 +72,7 @@ class _Patch:
         self._after = after
         self._adapter = adapter
         self._gear = Gear()
-        self._buffers = Buffers()
+        self._buffers = Buffers(self._gear.maximum)
         self._rows: list[Row] = []
         self._known: dict[bytes, int] = {}  # rows by digest
         self._old_chunks: dict[bytes, tuple[int, int]] = {}  # file and offset

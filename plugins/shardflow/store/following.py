@@ -8,7 +8,7 @@ up that the earlier version has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from io import RawIOBase
@@ -26,12 +26,15 @@ GROUP = 16  # spans that are named in one go; those behind one that differs are 
 Tries = list[tuple[list[Span], Future[int]]]
 
 
-def followed_blocks(file: RawIOBase, length: int | None, follower: Follower, buffers: Buffers) -> Iterator[Block]:
+def followed_blocks(
+    file: RawIOBase, length: int | None, follower: Follower, buffers: Buffers
+) -> Generator[Block, None, None]:
     """The blocks of a source, cut as a scan cuts it; `length` is None where only the source's end will tell."""
     windows = Windows(file, length, buffers)
     ready: Block | None = None
     for window in windows:
         tries = follower.tries(window, 0)
+        windows.read_on()
         if ready:
             yield ready  # whoever takes it has work to do on it, while other threads try
         spans = follower.cut(window, tries)

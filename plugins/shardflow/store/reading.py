@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 
@@ -12,7 +12,7 @@ from shardflow.store.errors import SourceUnusable
 from shardflow.store.gear import Gear
 from shardflow.store.memory import buffer
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,34 @@ class Window:
 
 
 class Buffers:
-    """Buffers of a block each, used again: memory that was touched before is several times as fast."""
+    """Buffers of a block each, used again: memory that was touched before is several times as fast.
 
-    def __init__(self) -> None:
+    In front of the block there is room for what the block before it left over.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
         self._idle: list[memoryview] = []
 
+    @property
+    def each(self) -> int:
+        """The size of a buffer."""
+        return self.room + BLOCK_BYTES
+
     def take(self) -> memoryview:
-        return self._idle.pop() if self._idle else buffer(BLOCK_BYTES)
+        return self._idle.pop() if self._idle else buffer(self.each)
 
     def give(self, memory: memoryview) -> None:
         self._idle.append(memory)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What was read of a source in one go, behind the room in its buffer."""
+
+    buffer: memoryview
+    end: int
+    last: bool
 
 
 class Windows:
@@ -65,18 +83,30 @@ class Windows:
         self._left = length
         self._buffers = buffers
         self._rest = b""
+        self._next: _Piece | None = None
+        self._ended = False
 
     def __iter__(self) -> Iterator[Window]:
-        final = False
-        while not final:
-            memory, held = self._buffers.take(), len(self._rest)
-            memory[:held] = self._rest
-            wanted = BLOCK_BYTES if self._left is None else min(BLOCK_BYTES, held + self._left)
-            filled = _fill(self._file, memory, held, wanted)
-            if self._left is not None:
-                self._left -= filled - held
-            final = self._left == 0 or filled < wanted
-            yield Window(memory, memory[:filled], final)
+        while True:
+            self.read_on()
+            piece, self._next = self._next, None
+            if piece is None:
+                return
+            start = self._buffers.room - len(self._rest)
+            piece.buffer[start : self._buffers.room] = self._rest
+            yield Window(piece.buffer, piece.buffer[start : piece.end], piece.last)
+
+    def read_on(self) -> None:
+        """Read what the next window will hold, whatever will be left over of this one."""
+        if self._next or self._ended:
+            return
+        memory, room = self._buffers.take(), self._buffers.room
+        wanted = BLOCK_BYTES if self._left is None else min(BLOCK_BYTES, self._left)
+        end = _fill(self._file, memory, room, room + wanted)
+        if self._left is not None:
+            self._left -= end - room
+        self._ended = self._left == 0 or end < room + wanted
+        self._next = _Piece(memory, end, self._ended)
 
     def taken(self, window: Window, spans: tuple[Span, ...]) -> Block:
         """These chunks of a window as a block; what follows them comes again in the next."""
@@ -85,7 +115,7 @@ class Windows:
         return Block(window.buffer, window.data[:end], spans)
 
 
-def blocks(file: RawIOBase, runs: Iterable[Run], gear: Gear, buffers: Buffers) -> Iterator[Block]:
+def blocks(file: RawIOBase, runs: Iterable[Run], gear: Gear, buffers: Buffers) -> Generator[Block, None, None]:
     """The blocks of a source; ends early where the source does."""
     fixed: list[Run] = []
     for run in runs:
@@ -100,7 +130,7 @@ def blocks(file: RawIOBase, runs: Iterable[Run], gear: Gear, buffers: Buffers) -
         yield from _fixed_block(file, fixed, buffers)
 
 
-def stream_blocks(file: RawIOBase, gear: Gear, buffers: Buffers) -> Iterator[Block]:
+def stream_blocks(file: RawIOBase, gear: Gear, buffers: Buffers) -> Generator[Block, None, None]:
     """The blocks of a stream whose length only its end tells."""
     yield from _content_blocks(file, None, gear, buffers)
 
@@ -111,7 +141,7 @@ def read_all(file: RawIOBase, most: int) -> bytes:
     return bytes(memory[: _fill(file, memory, 0, most)])
 
 
-def _fixed_block(file: RawIOBase, runs: list[Run], buffers: Buffers) -> Iterator[Block]:
+def _fixed_block(file: RawIOBase, runs: list[Run], buffers: Buffers) -> Generator[Block, None, None]:
     length = sum(run.length for run in runs)
     memory = buffers.take()
     if _fill(file, memory, 0, length) < length:
@@ -123,7 +153,7 @@ def _fixed_block(file: RawIOBase, runs: list[Run], buffers: Buffers) -> Iterator
     yield Block(memory, memory[:length], tuple(spans))
 
 
-def _content_blocks(file: RawIOBase, length: int | None, gear: Gear, buffers: Buffers) -> Iterator[Block]:
+def _content_blocks(file: RawIOBase, length: int | None, gear: Gear, buffers: Buffers) -> Generator[Block, None, None]:
     windows = Windows(file, length, buffers)
     for window in windows:
         ends = gear.cuts(window.data, final=window.final)

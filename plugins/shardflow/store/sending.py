@@ -1,12 +1,16 @@
 """Fills packs with encoded chunks and sends them in the background, a few at once.
 
-The number of packs in memory follows the byte budget: one is always there, more are taken while the budget has room.
+The number of packs in memory follows the byte budget: one is always there, more are taken while the budget has room. A
+near store receives no more at a time for having more than a few of them, and memory that was never touched is slow; so
+for each further one it is first waited a moment for one that arrives. Over a far link none does.
+
+Nothing travels until the first pack is full. Where many will follow, the first ones are smaller.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from typing_extensions import Buffer
@@ -18,6 +22,10 @@ from shardflow.store.pack import BASE_BYTES, ENTRY_BYTES, NO_SALT, PAGE_BYTES, S
 from shardflow.transport import ByteBudget, ObjectMissing, Transport
 
 MAX_PACKS_IN_MEMORY = 8
+PACKS_AT_ONCE = 4  # are taken without waiting
+PATIENCE = 0.5
+MANY = 16
+FIRST_PACKS = (8 << 20, 16 << 20)  # where MANY are to come
 
 
 class PackSender:
@@ -32,6 +40,7 @@ class PackSender:
         self._budget = budget
         self._pack_bytes = pack_bytes
         self._pool = ThreadPoolExecutor(MAX_PACKS_IN_MEMORY - 1, thread_name_prefix="shardflow-send")
+        self._first: list[int] = []  # sizes of packs to begin with, the next one last
         self._idle = [buffer(pack_bytes + SLACK_BYTES)]
         self._extra = 0
         self._builder: PackBuilder | None = None
@@ -39,6 +48,11 @@ class PackSender:
         self._sending: deque[tuple[int, Future[tuple[memoryview, bool]]]] = deque()
         self.own: set[int] = set()
         self.packs_sent = 0
+
+    def expect(self, size: int) -> None:
+        """A file of so many bytes is to come."""
+        if not self.own and size >= MANY * self._pack_bytes:
+            self._first = [size for size in reversed(FIRST_PACKS) if size < self._pack_bytes]
 
     def add(
         self,
@@ -54,7 +68,8 @@ class PackSender:
         if self._builder is not None and not self._builder.fits(stored):
             self.flush()
         if self._builder is None:
-            self._builder = PackBuilder(self._pack_bytes, self._buffer())
+            target = self._first.pop() if self._first else self._pack_bytes
+            self._builder = PackBuilder(target, self._buffer())
             self._number = self._catalog.open_pack()
             self.own.add(self._number)
         names = tuple(self._catalog.name(base) for base in bases)
@@ -90,12 +105,20 @@ class PackSender:
 
     def _buffer(self) -> memoryview:
         while not self._idle:
-            room = self._extra < MAX_PACKS_IN_MEMORY - 1
-            if room and not self._sending[0][1].done() and self._budget.try_acquire(self._pack_bytes):
+            if self._needs_more() and self._budget.try_acquire(self._pack_bytes):
                 self._extra += 1
                 return buffer(self._pack_bytes + SLACK_BYTES)
             self._reclaim()
         return self._idle.pop()
+
+    def _needs_more(self) -> bool:
+        """Whether a further pack in memory would let the store receive more at a time."""
+        if self._extra == MAX_PACKS_IN_MEMORY - 1:
+            return False
+        oldest = self._sending[0][1]
+        if self._extra >= PACKS_AT_ONCE - 1:
+            wait([oldest], PATIENCE)
+        return not oldest.done()
 
     def _reclaim(self) -> None:
         _, sending = self._sending.popleft()

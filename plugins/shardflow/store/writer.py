@@ -1,8 +1,8 @@
 """One put: reads sources, finds what the store has already, encodes the rest, and makes the files visible.
 
-The caller's thread reads and packs, in order, so that a run repeated after a crash builds the same packs; worker
-threads name and encode chunks; other threads send packs and write manifests. Chunks of one file may come from packs
-that other files began, and a file becomes visible as soon as all its packs have arrived.
+One thread reads and cuts; workers name and encode chunks; the caller's thread packs them, in order, so that a run
+repeated after a crash builds the same packs; others send packs and write manifests. Chunks of one file may come from
+packs that other files began, and a file becomes visible as soon as all its packs have arrived.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from io import RawIOBase
 from typing import Self
 
@@ -24,21 +24,23 @@ from shardflow.delta.predicting import Predictor
 from shardflow.errors import ShardflowError
 from shardflow.layout import Layout, ReadAt, inspect
 from shardflow.store import hints
+from shardflow.store.ahead import made_ahead
 from shardflow.store.bases import Known, StoredBase, distinct
 from shardflow.store.catalog import Catalog
 from shardflow.store.chunks import KeptChunks
-from shardflow.store.coding import Against, BlockEncoder, Coded, Made
+from shardflow.store.coding import Against, Coded, Made
 from shardflow.store.commit import Committer, Pending
 from shardflow.store.config import StoreConfig
 from shardflow.store.cutting import plan
+from shardflow.store.examining import Examiner
 from shardflow.store.following import Follower, followed_blocks
 from shardflow.store.gear import Gear
 from shardflow.store.journal import Journal
 from shardflow.store.manifest import Manifest, decode_manifest
 from shardflow.store.noted import Noted, sha256_wanted
-from shardflow.store.pack import pack_key
 from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import key_of
+from shardflow.store.presence import Presence
 from shardflow.store.progress import Progress
 from shardflow.store.reading import BLOCK_BYTES, Block, Buffers, blocks, stream_blocks
 from shardflow.store.sending import PackSender
@@ -46,17 +48,10 @@ from shardflow.store.small import inline_manifest
 from shardflow.store.sources import HEAD_BYTES, WRITTEN_LAST, EmptyDirectory, Source
 from shardflow.store.trail import trail_of
 from shardflow.store.wishes import Wishes
-from shardflow.transport import ByteBudget, Cancellation, ObjectMissing, Transport
+from shardflow.transport import ByteBudget, Cancellation, Transport
 
 CANDIDATES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A block's chunks: the row of those the store has, the encoding of those it has not."""
-
-    block: Block
-    chunks: tuple[tuple[bytes, int | Coded], ...]
+READ_AHEAD = 1
 
 
 class Writer:
@@ -87,21 +82,23 @@ class Writer:
         self._gear = Gear(settings.cutting.minimum, settings.cutting.mean, settings.cutting.maximum)
         self._catalog = Catalog()
         self._journal = Journal(config.id)
-        self._buffers = Buffers()
+        self._buffers = Buffers(settings.cutting.maximum)
         cores = os.cpu_count() or 1
         if self._wishes.beside:
             cores = max(1, cores // 2)
-        self._depth = max(2, min(cores + 2, (budget.total - settings.pack_bytes) // (2 * BLOCK_BYTES)))
-        self._reserved = settings.pack_bytes + (self._depth + 1) * BLOCK_BYTES
+        depth = max(2, min(cores + 2, (budget.total - settings.pack_bytes) // (2 * BLOCK_BYTES)))
+        self._reserved = settings.pack_bytes + (depth + READ_AHEAD + 2) * self._buffers.each
         self._workers = ThreadPoolExecutor(cores, thread_name_prefix="shardflow-encode")
+        self._cutting = ThreadPoolExecutor(1, thread_name_prefix="shardflow-cut")
         self._committer = Committer(
             self._transport, self._catalog, settings.gc_grace_seconds, existing, replace_files=self._wishes.replace
         )
         self._sender = PackSender(self._transport, self._catalog, self._journal, budget, settings.pack_bytes)
+        self._presence = Presence(self._transport, self._catalog, self._journal, self._sender.own)
+        self._examiner = Examiner(self._presence, self._workers, depth, cancel)
         self._pending: deque[Pending] = deque()
         self._used: set[int] = set()  # packs that the files of this put need; others' notes are not ours to settle
         self._learned: set[str] = set()
-        self._present: dict[int, bool] = {}
         self._kept = KeptChunks()
 
     def __enter__(self) -> Self:
@@ -117,6 +114,7 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._cancel.cancel("the operation failed" if issubclass(kind, Exception) else "interrupted")
+        self._cutting.shutdown(wait=False, cancel_futures=True)
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._committer.close()
         self._sender.close()
@@ -159,19 +157,21 @@ class Writer:
         return Noted(md5=self._wishes.md5, sha256=self._sha256)
 
     def _chunked(self, source: Source, file: RawIOBase) -> Pending:
+        self._sender.expect(source.size or 0)
         layout, features = self._look(source, file)
         earlier = self._learn(source, layout, features)
         against = self._against(source, file, layout, earlier)
         digest, noted, rows, size = blake3(), self._noted(), array("I"), 0
-        for examined in self._examined(self._blocks(source, file, layout, earlier), against):
-            for span, (chunk, known) in zip(examined.block.spans, examined.chunks, strict=True):
-                rows.append(self._place(chunk, span.end - span.start, known, size + span.start))
-            size += len(examined.block.data)
-            digest.update(examined.block.data)
-            noted.update(examined.block.data)
-            self._progress.add(len(examined.block.data))
-            self._buffers.give(examined.block.buffer)
-            self._commit_arrived()
+        with closing(self._blocks(source, file, layout, earlier)) as blocks:
+            for examined in self._examiner.examined(blocks, against):
+                for span, (chunk, known) in zip(examined.block.spans, examined.chunks, strict=True):
+                    rows.append(self._place(chunk, span.end - span.start, known, size + span.start))
+                size += len(examined.block.data)
+                digest.update(examined.block.data)
+                noted.update(examined.block.data)
+                self._progress.add(len(examined.block.data))
+                self._buffers.give(examined.block.buffer)
+                self._commit_arrived()
         source.check_unchanged(file, size)
         manifest = Manifest(
             size, digest.digest(), layout=layout.kind, features=features, md5=noted.md5, sha256=noted.sha256
@@ -188,7 +188,21 @@ class Writer:
         layout = inspect(read_at, size)
         return layout, hints.features_of(read_at, size, self._gear, layout, self._workers.map)
 
-    def _blocks(self, source: Source, file: RawIOBase, layout: Layout, earlier: list[Known]) -> Iterator[Block]:
+    def _blocks(
+        self, source: Source, file: RawIOBase, layout: Layout, earlier: list[Known]
+    ) -> Generator[Block, None, None]:
+        """The blocks of a source, the next one made while one is packed, if that need not leave a core to others.
+
+        A stream may have nothing to give for ever, and a thread that waits for it would keep the program from ending.
+        """
+        blocks = self._cut(source, file, layout, earlier)
+        if source.size is None or source.size <= BLOCK_BYTES or self._wishes.beside:
+            return blocks
+        return made_ahead(blocks, self._cutting, READ_AHEAD)
+
+    def _cut(
+        self, source: Source, file: RawIOBase, layout: Layout, earlier: list[Known]
+    ) -> Generator[Block, None, None]:
         by_content = layout.kind == "plain" and (source.size is None or source.size > self._gear.maximum)
         if by_content and (trail := trail_of(self._catalog, earlier, self._gear)):
             follower = Follower(trail, self._gear, self._workers)
@@ -198,35 +212,9 @@ class Writer:
         runs = plan(layout, self._settings.chunk_bytes, self._settings.cutting.maximum)
         return blocks(file, runs, self._gear, self._buffers)
 
-    def _examined(self, blocks: Iterable[Block], against: Against | None) -> Iterator[Examined]:
-        """Blocks in order, while workers look at the next ones."""
-        ahead: deque[Future[Examined]] = deque()
-        start = 0
-        for block in blocks:
-            self._cancel.check()
-            ahead.append(self._workers.submit(self._examine, block, start, against))
-            start += len(block.data)
-            if len(ahead) >= self._depth:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-    def _examine(self, block: Block, start: int, against: Against | None) -> Examined:
-        chunks: list[tuple[bytes, int | Coded]] = []
-        encoder = BlockEncoder(against)
-        for span in block.spans:
-            data = block.data[span.start : span.end]
-            chunk = span.name or blake3(data).digest()
-            row = self._catalog.find(chunk)
-            if row is not None and self._is_present(row):
-                chunks.append((chunk, row))
-            else:
-                chunks.append((chunk, encoder.encode(data, span.dtype, start + span.start)))
-        return Examined(block, tuple(chunks))
-
     def _place(self, chunk: bytes, size: int, known: int | Coded, at: int) -> int:
         # The same chunk may have been packed since a worker looked.
-        row = known if isinstance(known, int) else self._found(chunk)
+        row = known if isinstance(known, int) else self._presence.find(chunk)
         if row is not None:
             self._progress.add(0, reused=size)
             return row
@@ -236,30 +224,10 @@ class Writer:
         return self._sender.add(chunk, size, known.encoded.codec, known.encoded.parts, bases, at)
 
     def _place_made(self, made: Made) -> int:
-        row = self._found(made.chunk)
+        row = self._presence.find(made.chunk)
         return (
             row if row is not None else self._sender.add(made.chunk, made.size, made.encoded.codec, made.encoded.parts)
         )
-
-    def _found(self, chunk: bytes) -> int | None:
-        row = self._catalog.find(chunk)
-        return row if row is not None and self._is_present(row) else None
-
-    def _is_present(self, row: int) -> bool:
-        """Whether the pack of a chunk found through a hint or the journal is still there; asked once a pack."""
-        number = self._catalog.pack_of(row)
-        if number in self._sender.own:
-            return True
-        present = self._present.get(number)
-        if present is None:
-            try:
-                self._transport.head(pack_key(self._catalog.packs[number]))
-                present = True
-            except ObjectMissing:
-                present = False
-                self._journal.settle([self._catalog.packs[number]])
-            self._present[number] = present
-        return present
 
     def _learn(self, source: Source, layout: Layout, features: tuple[str, ...]) -> list[Known]:
         """Take up the chunks of what is stored at this path now and of the files that look most alike."""
