@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import multiprocessing
 import os
 import threading
@@ -343,3 +344,32 @@ def test_files_that_killed_gets_left_beside_another_get_are_removed(tmp_path: Pa
         held.callback(third.close)
         assert not abandoned.exists()
         assert len(list(tmp_path.glob(".shardflow-*.part"))) == 3
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_of_many_that_get_a_file_none_loses_its_partial_file_before_it_is_locked(
+    started: PartialFile, monkeypatch: pytest.MonkeyPatch, *, removed: bool
+) -> None:
+    """A third one comes between, which takes what is not locked for left behind, and locks or removes it."""
+    started.close()
+    held = PartialFile("m", started.manifest, started.target)
+    lock, foreign = fcntl.flock, []
+
+    def late(file: object, operation: int) -> None:
+        for own in started.target.parent.glob(".shardflow-*.*.part"):
+            monkeypatch.setattr(fcntl, "flock", lock)
+            foreign.append(own.open("rb"))
+            lock(foreign[0], operation)
+            if removed:
+                own.unlink()
+        lock(file, operation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    waiting = PartialFile("m", started.manifest, started.target)
+    assert foreign
+    for row in range(len(CHUNKS)):
+        write_row(waiting, row, by_name(CHUNKS))
+    waiting.finish()
+    assert started.target.read_bytes() == CONTENT
+    foreign[0].close()
+    held.close()

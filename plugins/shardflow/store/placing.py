@@ -155,10 +155,16 @@ def _own_partial(target: Path, digest: bytes) -> tuple[Path, int, bool]:
         with contextlib.suppress(OSError), abandoned.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             abandoned.unlink()
-    own = target.parent / f"{content}.{secrets.token_hex(8)}.part"
-    descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return own, descriptor, False
+    while True:
+        own = target.parent / f"{content}.{secrets.token_hex(8)}.part"
+        descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if own.stat().st_ino == os.fstat(descriptor).st_ino:
+                return own, descriptor, False
+        except (BlockingIOError, FileNotFoundError):
+            pass  # before it was locked, another process took it for abandoned
+        os.close(descriptor)
 
 
 class TargetDirectory:
