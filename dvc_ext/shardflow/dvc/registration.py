@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import shardflow_dvc_hook
+from shardflow.dvc.leaving import leave_without_looking_back
 from shardflow.numpy_at_rest import import_numpy_at_rest
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def complete_schema(module: ModuleType) -> None:
         if not isinstance(url, str) or not url.lower().startswith(f"{SCHEME}:"):
             return others(data)
         import_numpy_at_rest()
+        leave_without_looking_back()
         from shardflow.dvc.options import checked_section  # noqa: PLC0415  # for commands that use such a remote
 
         return checked_section(data)
