@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from registry.logged import Place, own_place
 from shardflow.registry.deployments import Deployment, Outcome
@@ -150,6 +152,146 @@ def test_files_that_another_version_has_too_stay(here: Place) -> None:
     assert done.versions == ["llama/1"]
     assert stored(here) == before
     assert here.client.get_logged_model(model.model_id)
+
+
+BOTH_REGISTRIES = pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
+
+
+def promote(here: Place, model: str, *, gated: bool) -> None:
+    """Into use: by a move in this package's registry, by a stage in MLflow's own."""
+    if gated:
+        here.client.set_model_version_tag(model, "1", "shardflow.status", "staging")
+    else:
+        here.client.transition_model_version_stage(model, "1", "Production")
+
+
+@BOTH_REGISTRIES
+@pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
+@pytest.mark.parametrize(("pruned", "used"), [("llama", "served"), ("served", "llama")])
+def test_a_copy_and_its_original_do_not_take_each_other_s_files(
+    tmp_path: Path, pruned: str, used: str, gated: bool
+) -> None:
+    with own_place(tmp_path, gated=gated) as here:
+        here.register("llama", here.log({"MLmodel": b"x: 1"}))
+        here.client.copy_model_version("models:/llama/1", "served")
+        promote(here, used, gated=gated)
+        before = stored(here)
+        remove(planned(all_versions(here.client), NONE, NOW, among=lambda name: name == pruned), here.client)
+        assert stored(here) == before
+        assert f"{used}/1" in [found.name for found in all_versions(here.client)]
+
+
+def test_the_original_of_a_copy_that_stays_is_among_its_bases() -> None:
+    copy = replace(version(1, "served", status="production"), source="models:/llama/1")
+    assert reasons(planned([version(1), copy], NONE, NOW))["llama/1"] == "served/1 was made from it"
+
+
+def test_a_copy_of_a_copy_has_the_files_although_the_copy_between_is_gone(here: Place) -> None:
+    here.register("llama", here.log({"MLmodel": b"x: 1"}))
+    here.client.copy_model_version("models:/llama/1", "between")
+    here.client.copy_model_version("models:/between/1", "served")
+    here.client.delete_model_version("between", "1")
+    before = stored(here)
+    done = remove(planned(all_versions(here.client), NONE, NOW, among=lambda name: name == "llama"), here.client)
+    assert done.versions == ["llama/1"]
+    assert stored(here) == before
+
+
+def test_copies_that_all_go_take_the_files_and_the_logged_model_along(here: Place) -> None:
+    here.register("llama", here.log({"MLmodel": b"x: 1"}))
+    here.client.copy_model_version("models:/llama/1", "served")
+    done = remove(planned(all_versions(here.client), NONE, NOW), here.client)
+    assert done.versions == ["served/1", "llama/1"]
+    assert stored(here) == []
+    assert here.client.search_logged_models([here.experiment]) == []
+
+
+def test_a_directory_below_which_another_version_has_files_stays(here: Place) -> None:
+    model = here.log({"MLmodel": b"x: 1", "adapter/MLmodel": b"x: 2"})
+    here.register("llama", model)
+    here.client.create_registered_model("adapter")
+    here.client.create_model_version("adapter", f"{model.artifact_location}/adapter")
+    before = stored(here)
+    remove(planned(all_versions(here.client), NONE, NOW, among=lambda name: name == "llama"), here.client)
+    assert stored(here) == before
+
+
+@BOTH_REGISTRIES
+def test_what_was_copied_after_the_plan_stays(tmp_path: Path, gated: bool) -> None:
+    with own_place(tmp_path, gated=gated) as here:
+        here.register("llama", here.log({"MLmodel": b"x: 1"}))
+        before = stored(here)
+        plan = planned(all_versions(here.client), NONE, NOW)
+        done = remove(plan, here.client, lambda _: here.client.copy_model_version("models:/llama/1", "served"))
+        assert done.refused == [("llama/1", "served/1 was made from it")]
+        assert stored(here) == before
+
+
+@BOTH_REGISTRIES
+@pytest.mark.parametrize("moment", ["delete_model_version", "delete_logged_model"])
+def test_files_that_are_registered_once_more_while_a_version_goes_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, gated: bool
+) -> None:
+    with own_place(tmp_path, gated=gated) as here:
+        model = here.log({"MLmodel": b"x: 1"})
+        here.register("llama", model)
+        before = stored(here)
+        plan = planned(all_versions(here.client), NONE, NOW)
+        as_usual = getattr(MlflowClient, moment)
+
+        def somebody_is_faster(client: MlflowClient, *named: str) -> None:
+            here.register("served", model)
+            as_usual(client, *named)
+
+        monkeypatch.setattr(MlflowClient, moment, somebody_is_faster)
+        assert remove(plan, here.client).versions == ["llama/1"]
+        assert stored(here) == before
+        monkeypatch.undo()
+        left = planned(all_versions(here.client), NONE, NOW)
+        assert remove(left, here.client).versions == ["served/1"]  # also if its logged model went before it
+        assert stored(here) == []
+
+
+def test_what_moved_to_testing_after_the_plan_stays(here: Place) -> None:
+    here.register("llama", here.log({"MLmodel": b"x: 1"}))
+    before = stored(here)
+    plan = planned(all_versions(here.client), NONE, NOW)
+    here.client.set_model_version_tag("llama", "1", "shardflow.status", "testing: rollout")
+    assert remove(plan, here.client).refused == [("llama/1", "it moved to testing meanwhile")]
+    assert stored(here) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
+def test_what_moved_to_production_in_mlflow_s_own_registry_after_the_plan_stays(tmp_path: Path) -> None:
+    with own_place(tmp_path, gated=False) as here:
+        here.register("llama", here.log({"MLmodel": b"x: 1"}))
+        before = stored(here)
+        plan = planned(all_versions(here.client), NONE, NOW)
+        promote(here, "llama", gated=False)
+        assert remove(plan, here.client).refused == [("llama/1", "it moved to production meanwhile")]
+        assert stored(here) == before
+
+
+def test_what_was_deployed_after_the_plan_stays(here: Place) -> None:
+    here.register("llama", here.log({"MLmodel": b"x: 1"}))
+    plan = planned(all_versions(here.client), NONE, NOW)
+    here.client.set_model_version_tag("llama", "1", "shardflow.deployment", '{"target": "eu", "at": 1000}')
+    assert remove(plan, here.client).refused == [("llama/1", "it was deployed meanwhile")]
+
+
+def test_what_a_version_was_made_from_stays_with_it(here: Place) -> None:
+    here.register("llama", here.log({"MLmodel": b"x: 1"}))
+    here.register("tuned", here.log({"MLmodel": b"x: 2"}), version(1, parents=(("llama", 1),)).tags)
+    plan = planned(all_versions(here.client), NONE, NOW)
+    here.client.set_model_version_tag("tuned", "1", "shardflow.status", "testing: rollout")
+    assert dict(remove(plan, here.client).refused)["llama/1"] == "tuned/1 was made from it"
+
+
+def test_what_somebody_else_has_removed_is_told(here: Place) -> None:
+    here.register("llama", here.log({"MLmodel": b"x: 1"}))
+    plan = planned(all_versions(here.client), NONE, NOW)
+    here.client.delete_model_version("llama", "1")
+    assert remove(plan, here.client).refused == [("llama/1", "somebody else has removed it")]
 
 
 def test_what_the_registry_does_not_let_go_keeps_its_files_and_is_told(here: Place) -> None:
