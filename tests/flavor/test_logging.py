@@ -77,6 +77,24 @@ def test_a_store_is_made_where_the_artifacts_begin(tmp_path: Path, tracking_uri:
     assert same(flavor.load_model(info.model_uri), net())
 
 
+def test_two_trainings_that_log_below_a_root_without_a_store_at_once_both_log(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = f"shardflow://file{tmp_path.resolve()}/new"
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment(f"both {tmp_path}", artifact_location=f"{root}/7"))
+    init = Store.init
+
+    def late(url: str) -> Store:
+        monkeypatch.setattr(Store, "init", init)
+        init(url)  # by the other one
+        return init(url)
+
+    monkeypatch.setattr(Store, "init", late)
+    info = flavor.log_model(net(), name="net", factory=NET)
+    assert str(Store.find(info.artifact_path)[0].url) == root
+    assert same(flavor.load_model(info.model_uri), net())
+
+
 @pytest.mark.parametrize("ending", [".pt", ".bin", ".safetensors"])
 def test_a_checkpoint_is_logged_from_where_it_is(tmp_path: Path, ending: str) -> None:
     state = net().state_dict()

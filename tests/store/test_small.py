@@ -9,9 +9,11 @@ import pytest
 
 from shardflow.store.errors import FormatUnknown, SourceChanged
 from shardflow.store.noted import noting_sha256
-from shardflow.store.small import is_small, put_small
+from shardflow.store.paths import key_of
+from shardflow.store.small import is_small, put_over, put_small
 from shardflow.store.sources import StreamSource, file_source
 from shardflow.store.store import Store
+from shardflow.transport import AlreadyThere, Changed, ObjectMissing
 
 
 @pytest.mark.parametrize("size", [0, 1, 1024])
@@ -61,3 +63,18 @@ def test_a_store_that_asks_for_more_than_this_version_can_is_not_written(
     with pytest.raises(FormatUnknown, match="to write"):
         put_small(store.transport, store.config, [file_source(tmp_path / "file", "x")])
     assert [info.key for info in store.transport.list("tree/")] == []
+
+
+def test_it_is_put_over_what_was_seen_and_over_nothing_else(store: Store) -> None:
+    put_over(store.transport, "note", b"one", None)
+    with pytest.raises(AlreadyThere):
+        put_over(store.transport, "note", b"two", None)
+    seen = store.transport.head(key_of("note")).etag
+    put_over(store.transport, "note", b"two", seen)
+    with pytest.raises(Changed):
+        put_over(store.transport, "note", b"three", seen)
+    assert store.open("note").read() == b"two"
+    seen = store.transport.head(key_of("note")).etag
+    store.rm("note")
+    with pytest.raises((Changed, ObjectMissing)):
+        put_over(store.transport, "note", b"four", seen)

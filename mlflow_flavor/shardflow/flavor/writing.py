@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from shardflow.flavor.index import INDEX_FILE
 from shardflow.flavor.recipe import StoredFile
 from shardflow.flavor.weights import Weights
 from shardflow.store.entries import sum_of
-from shardflow.store.errors import StoreMissing
+from shardflow.store.errors import StoreExists, StoreMissing
 from shardflow.store.parallel import in_parallel
 from shardflow.store.putting import put_sources
 from shardflow.store.sources import Source
@@ -72,7 +73,8 @@ def store_at(url: str) -> tuple[Store, str]:
     except StoreMissing:
         root, _, _ = url.partition("/models/m-")
         head, _, experiment = root.rpartition("/")
-        Store.init(head if experiment.isdigit() else root)
+        with suppress(StoreExists):  # another run made it just now
+            Store.init(head if experiment.isdigit() else root)
         return Store.find(url)
 
 

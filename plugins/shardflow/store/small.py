@@ -48,6 +48,15 @@ def put_small(transport: Transport, config: StoreConfig, sources: Sequence[Sourc
     return failures
 
 
+def put_over(transport: Transport, path: str, data: bytes, seen: str | None) -> None:
+    """Make `data` the content of a path whose object had the ETag `seen` when it was looked at, or None was there.
+
+    Raises AlreadyThere, Changed or ObjectMissing, and writes nothing, where another has come between.
+    """
+    manifest = encode_manifest(Manifest(len(data), blake3(data).digest(), inline=data))
+    transport.write(key_of(path), manifest, if_match=seen, if_absent=seen is None)
+
+
 def _object_of(source: Source, config: StoreConfig) -> NewObject:
     with source.open() as file:
         noted = Noted(md5=False, sha256=sha256_wanted())

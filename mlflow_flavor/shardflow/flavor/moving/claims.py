@@ -2,6 +2,8 @@
 
 It lies beside what is worked on and goes when the work is done. What a killed run left is told by its note, so the
 next run goes on from there. A note of a process that is gone counts for nothing else.
+
+Two runs never hold one place: the note is made only where there is none, and replaced or removed only as it was read.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ import msgspec
 from shardflow.errors import ShardflowError
 from shardflow.flavor.owners import Owner, ended, may_be_alive, new_owner
 from shardflow.store.errors import PathMissing, PathTaken
+from shardflow.store.paths import key_of
+from shardflow.store.small import put_over
 from shardflow.store.store import Store
+from shardflow.transport import Changed, ObjectInfo, ObjectMissing
+
+_TRIES = 5
 
 
 class WorkUnderWay(ShardflowError):
@@ -45,19 +52,39 @@ class Claim:
         """Note which files are to be replaced by which, beside what earlier runs noted."""
         both = {*self.note.before, *before}, {*self.note.after, *after}
         self.note = msgspec.structs.replace(self.note, before=tuple(sorted(both[0])), after=tuple(sorted(both[1])))
-        self._write()
+        self.replaces(self._own())
+
+    def replaces(self, stored: ObjectInfo) -> None:
+        """Write the note over one that was seen; WorkUnderWay if that is not what is there any more."""
+        try:
+            put_over(self.store.transport, self.path, msgspec.json.encode(self.note), stored.etag)
+        except (Changed, ObjectMissing):
+            raise self._lost() from None
+
+    def ends(self) -> None:
+        """Take the note away; if it was taken over, it is another's to take away."""
+        with contextlib.suppress(WorkUnderWay, Changed):
+            own = self._own()
+            self.store.transport.delete(own.key, if_match=own.etag)
 
     def gives_up(self) -> None:
         """Let others go on at once: with a note of what is half done, or without any if nothing was changed."""
         with contextlib.suppress(ShardflowError):  # what went wrong before is what the user has to know
             if self.note.after:
                 self.note = msgspec.structs.replace(self.note, ended=True)
-                self._write()
+                self.replaces(self._own())
             else:
-                self.store.rm(self.path)
+                self.ends()
 
-    def _write(self) -> None:
-        self.store.put(io.BytesIO(msgspec.json.encode(self.note)), self.path)
+    def _own(self) -> ObjectInfo:
+        """The object of the note; WorkUnderWay if what is there is none of ours."""
+        stored, now = _stored(self.store, self.path), _read(self.store, self.path)
+        if stored is None or now is None or now.token != self.note.token:
+            raise self._lost()
+        return stored
+
+    def _lost(self) -> WorkUnderWay:
+        return WorkUnderWay(f"another run took {self.store.url.joined(self.path)} just now", remedy="wait for it")
 
 
 @contextlib.contextmanager
@@ -66,36 +93,57 @@ def claimed(store: Store, path: str, work: str, *, take_over: bool = False) -> I
     owner = new_owner()
     note = Note(work=work, **msgspec.structs.asdict(owner))
     try:
+        store.config.check("delete", str(store.url))  # the note has to go in the end
         claim = _taken(store, path, note, take_over=take_over)
         try:
             yield claim
         except BaseException:
             claim.gives_up()
             raise
-        with contextlib.suppress(PathMissing):
-            store.rm(path)
+        claim.ends()
     finally:
         ended(owner)
 
 
 def _taken(store: Store, path: str, note: Note, *, take_over: bool) -> Claim:
-    try:
-        store.put(io.BytesIO(msgspec.json.encode(note)), path, replace=False)
-        return Claim(store, path, note)
-    except PathTaken:
-        earlier = _read(store, path)
-    if earlier is not None and not take_over and not earlier.ended and may_be_alive(earlier):
+    claim = Claim(store, path, note)
+    tries = _TRIES
+    while True:
+        try:
+            store.put(io.BytesIO(msgspec.json.encode(note)), path, replace=False)
+            return claim
+        except PathTaken:
+            stored = _stored(store, path)
+            tries -= 1
+            if stored is None and not tries:
+                raise  # what is in the way is no note
+        if stored is not None:  # otherwise its run ended just now, and the place is free again
+            _take_over(claim, stored, even_if_alive=take_over)
+            return claim
+
+
+def _take_over(claim: Claim, stored: ObjectInfo, *, even_if_alive: bool) -> None:
+    """Go on from what another run noted; `stored` was seen before that is read, so what comes later is left alone."""
+    earlier = _read(claim.store, claim.path)
+    if earlier is None:
+        claim.replaces(stored)
+        return
+    if not even_if_alive and not earlier.ended and may_be_alive(earlier):
         raise WorkUnderWay(
-            f"{store.url.joined(path)} says that process {earlier.process} of {earlier.host} has been at this "
-            f"{earlier.work} since {_moment(earlier.started)}",
+            f"{claim.store.url.joined(claim.path)} says that process {earlier.process} of {earlier.host} has been at "
+            f"this {earlier.work} since {_moment(earlier.started)}",
             remedy="wait for it, or take its place with --take-over (take_over=True) if it is gone",
         )
-    claim = Claim(store, path, note)
-    claim.goes(earlier.before if earlier else (), earlier.after if earlier else ())
-    now = _read(store, path)
-    if now is None or now.token != note.token:
-        raise WorkUnderWay(f"another run took {store.url.joined(path)} just now", remedy="wait for it")
-    return claim
+    claim.note = msgspec.structs.replace(claim.note, before=earlier.before, after=earlier.after)
+    claim.replaces(stored)
+
+
+def _stored(store: Store, path: str) -> ObjectInfo | None:
+    """The object that is a note at the moment; None if there is none."""
+    try:
+        return store.transport.head(key_of(path))
+    except ObjectMissing:
+        return None
 
 
 def _read(store: Store, path: str) -> Note | None:
