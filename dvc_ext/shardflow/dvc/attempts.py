@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Claim(msgspec.Struct, frozen=True):
     host: str
     pid: int
     started: float
+    token: str = ""  # of the training: the store takes equal claims of one process for the same file
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def _claims_if_interrupted(attempt: Attempt) -> list[int] | None:
 
 def _claimed(attempt: Attempt, number: int) -> bool:
     """Take the claim of that number, which follows those that were seen: nobody has come between, or it is taken."""
-    mine = Claim(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+    mine = Claim(socket.gethostname(), os.getpid(), psutil.Process().create_time(), secrets.token_hex(8))
     try:
         attempt.note(f"claim-{number}.json", msgspec.json.encode(mine), replace=False)
     except PathTaken:

@@ -44,7 +44,8 @@ class StoreFileSystem(StoredFiles):
         if mode in ("wb", "xb"):
             if mode == "xb" and self.exists(path):
                 raise FileExistsError(path)
-            return NewFile(lambda file: self.put_file(str(file), path), autocommit=autocommit)
+            wanted = "create" if mode == "xb" else "overwrite"
+            return NewFile(lambda file: self.put_file(str(file), path, mode=wanted), autocommit=autocommit)
         raise ValueError(f"cannot open {path} with mode {mode!r}: stored files are read, or written anew")
 
     def _opened(self, path: str) -> BinaryIO:
@@ -73,7 +74,13 @@ class StoreFileSystem(StoredFiles):
                 transfers_of(store).send(source, _told(callback))
             else:
                 _free(store, inside)
-                callback.absolute_update(store.put(local, inside, md5=True).bytes_done)
+                try:
+                    done = store.put(local, inside, md5=True, replace=mode != "create")
+                except PathTaken:
+                    if mode == "create" and self.isfile(path):  # another made it since the look
+                        raise FileExistsError(path) from None
+                    raise
+                callback.absolute_update(done.bytes_done)
 
     def put_stream(self, stream: IO[bytes], rpath: str) -> None:
         """Store what a stream gives, without a copy on this machine's disk."""

@@ -192,6 +192,23 @@ def test_who_comes_between_a_look_and_a_claim_has_the_place_alone(
     assert len(first.names()) == (2 if interrupted else 1), "no claim of ours there"
 
 
+def test_two_trainings_of_one_process_that_begin_at_once_have_a_place_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread takes the directory after this one saw that nobody is at it."""
+    store = Store.init(str(tmp_path / "store"))
+    claimed, theirs = attempts._claimed, []
+
+    def late(attempt: Attempt, number: int) -> bool:
+        monkeypatch.setattr(attempts, "_claimed", claimed)
+        theirs.append(begun(store, "run", resume=False).path)
+        return claimed(attempt, number)
+
+    monkeypatch.setattr(attempts, "_claimed", late)
+    assert begun(store, "run", resume=False).path == "run/2"
+    assert theirs == ["run/1"]
+
+
 def test_two_trainings_that_make_the_store_at_once_both_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     init = Store.init
 

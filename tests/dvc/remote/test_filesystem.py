@@ -136,6 +136,41 @@ def test_a_progress_bar_hears_of_every_byte(filled: str, fs: StoreFileSystem, tm
         assert (up.size, up.value, down.value) == (len(LARGE), len(LARGE), len(LARGE))
 
 
+@pytest.mark.parametrize("way", ["put_file", "open"])
+def test_of_two_that_create_a_file_at_once_one_is_refused(
+    filled: str, fs: StoreFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The other one creates it after this one saw that there is none."""
+    ours, theirs, name = tmp_path / "ours", tmp_path / "theirs", f"{filled}/new"
+    ours.write_bytes(b"ours")
+    theirs.write_bytes(b"theirs")
+    look = fs.exists
+
+    def outdated(path: str) -> bool:
+        monkeypatch.setattr(fs, "exists", look)
+        found = look(path)
+        fs.put_file(str(theirs), name, mode="create")
+        return found
+
+    def create() -> None:
+        if way == "put_file":
+            fs.put_file(str(ours), name, mode="create")
+        else:
+            with fs.open(name, "xb") as file:
+                file.write(b"ours")
+
+    monkeypatch.setattr(fs, "exists", outdated)
+    with pytest.raises(FileExistsError):
+        create()
+    assert fs.cat_file(name) == b"theirs"
+
+
+def test_a_file_is_not_created_below_another_file(filled: str, fs: StoreFileSystem, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(IsADirectoryError):
+        fs.put_file(str(tmp_path / "file"), f"{filled}/small.txt/inner", mode="create")
+
+
 def test_urls_work_with_fsspec_itself(root: tuple[str, dict[str, str]]) -> None:
     url, options = root
     with fsspec.open(f"{url}/text.txt", "w", **options) as file:

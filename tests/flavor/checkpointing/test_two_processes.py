@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -162,6 +164,82 @@ def test_what_somebody_is_writing_is_not_removed_and_what_a_dead_process_left_is
     mine.release()
     swept(place, lambda: "")
     assert files.below(store, "run/step-1") == {"run/step-1/tree.json"}
+
+
+too_late = pytest.mark.parametrize(
+    ("where", "name"),
+    [(attempts, "_empty_itself"), (attempts, "put_over"), (files, "forget")],
+    ids=["when it was seen what to remove", "when the claim was seen", "when the claim was taken over"],
+)
+
+
+def left_by_a_killed_process(store: Store) -> Place:
+    """Step 2, of which not all is there, where the first save of a step goes."""
+    place = Steps(store, "run")._place(2)
+    mine = begun(place)
+    mine.release()
+    dead = msgspec.structs.replace(mine.owner, process=2**22 + 1)
+    files.put_text(store, f"{place.path}/{CLAIM_FILE}", msgspec.json.encode(dead))
+    files.put_text(store, f"{place.path}/state.safetensors", b"half")
+    return place
+
+
+def first(monkeypatch: pytest.MonkeyPatch, where: object, name: str, others: Callable[[], None]) -> None:
+    """Let others do their part right before a function is called for the first time."""
+    real = getattr(where, name)
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.setattr(where, name, real)
+        others()
+        return real(*arguments)
+
+    monkeypatch.setattr(where, name, late)
+
+
+@too_late
+def test_who_tidies_late_leaves_the_step_that_another_saved_where_the_rubbish_was(
+    url: str, store: Store, monkeypatch: pytest.MonkeyPatch, where: object, name: str
+) -> None:
+    """The other tidies as well, and saves the step, after this one has seen what to remove."""
+    place = left_by_a_killed_process(store)
+
+    def tidy_and_save() -> None:
+        swept(place, lambda: None)
+        with AsyncCheckpointer(url) as other:
+            other.save(2, state(2))
+
+    first(monkeypatch, where, name, tidy_and_save)
+    Steps(store, "run").remove_unfinished(2)
+    with AsyncCheckpointer(url) as checkpoints:
+        assert same(checkpoints.load(2), state(2))
+        directory = Steps(store, "run").marker(2).directory
+    assert set(place.files().values()) == {directory}, "and none of the rubbish is left"
+
+
+@too_late
+def test_who_tidies_late_leaves_what_another_has_begun_to_write(
+    store: Store, monkeypatch: pytest.MonkeyPatch, where: object, name: str
+) -> None:
+    place, writing = left_by_a_killed_process(store), []
+
+    def tidy_and_begin() -> None:
+        swept(place, lambda: None)
+        writing.append(begun(place))
+        files.put_text(store, f"{writing[0].path}/tree.json", b"{}")
+
+    first(monkeypatch, where, name, tidy_and_begin)
+    swept(place, lambda: None)
+    (attempt,) = writing
+    assert place.files() == {f"{attempt.path}/{file}": attempt.directory for file in ("tree.json", CLAIM_FILE)}
+    attempt.release()
+
+
+def test_a_place_that_was_tidied_is_used_again(store: Store) -> None:
+    place = left_by_a_killed_process(store)
+    swept(place, lambda: None)
+    assert not files.below(store, place.path)
+    with begun(place) as attempt:
+        assert attempt.directory == ""
 
 
 def test_a_container_with_other_process_numbers_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:

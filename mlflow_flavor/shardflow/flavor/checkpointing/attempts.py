@@ -2,7 +2,8 @@
 
 A checkpoint has a place in the store, and counts as soon as a marker there names the directory its files are in. Each
 attempt at it claims a directory with a file that the store lets only one have, and holds it until it is done. What is
-in a directory that the marker does not name and nobody holds was left behind, and goes with the next save.
+in a directory that the marker does not name and nobody holds was left behind, and goes with the next save. The place
+itself is used again once it is empty, so who empties it holds it too; no other directory ever is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from shardflow.errors import CorruptData, ShardflowError
 from shardflow.flavor.checkpointing import files
 from shardflow.flavor.owners import Owner, ended, may_be_alive, new_owner
 from shardflow.store.errors import PathMissing, PathTaken
+from shardflow.store.paths import key_of
+from shardflow.store.small import put_over
 from shardflow.store.store import Store
+from shardflow.transport import AlreadyThere, Changed, ObjectMissing
 
 CLAIM_FILE = "writer.json"
 
@@ -108,8 +112,10 @@ def swept(place: Place, used: Callable[[], str | None], settled: str | None = No
     if set(seen.values()) <= {settled}:
         return
     held = _held(place)
-    kept = used()
-    files.forget(place.store, sorted(path for path, directory in seen.items() if directory not in {kept, *held}))
+    left = set(seen.values()) - {used(), *held}
+    files.forget(place.store, sorted(path for path, directory in seen.items() if directory and directory in left))
+    if "" in left:
+        _empty_itself(place, used)
 
 
 def is_directory(name: str) -> bool:
@@ -132,6 +138,40 @@ def _claimed(place: Place, owner: Owner) -> str:
         files.forget(place.store, [claim])
         directory = _new_name()
     raise PlaceCrowded(f"others save to {place.store.url.joined(place.path)} all the time", remedy="save elsewhere")
+
+
+def _empty_itself(place: Place, used: Callable[[], str | None]) -> None:
+    """Remove what was left in the place itself, unless others are at it, or what is there counts by now."""
+    owner = new_owner()
+    try:
+        if not _taken_over(place, owner):
+            return
+        with Attempt(place, "", owner):
+            if used() != "":
+                claim = place.inside(CLAIM_FILE)
+                here = (path for path, directory in place.files().items() if not directory and path != claim)
+                files.forget(place.store, sorted(here))
+    finally:
+        ended(owner)
+
+
+def _taken_over(place: Place, owner: Owner) -> bool:
+    """Claim the place itself, of which there may be a claim that nobody stands behind any more.
+
+    Others may be about to do the same, or have done so and saved here since: only the claim that was seen is replaced.
+    """
+    claim, transport = place.inside(CLAIM_FILE), place.store.transport
+    try:
+        seen = transport.head(key_of(claim)).etag
+    except ObjectMissing:
+        seen = None
+    if _is_held(place.store, claim):
+        return False
+    try:
+        put_over(transport, claim, msgspec.json.encode(owner), seen)
+    except (AlreadyThere, Changed, ObjectMissing):
+        return False
+    return True
 
 
 def _is_empty(place: Place, but_for: str = "") -> bool:
