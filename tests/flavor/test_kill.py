@@ -12,10 +12,11 @@ import torch
 from services.warmed import finish, program
 from shardflow import flavor
 from shardflow.store.config import Settings
+from shardflow.store.sending import MAX_PACKS_IN_MEMORY
 from shardflow.store.store import Store
 
 PACK = 1 << 20
-IN_HAND = 4
+IN_HAND = MAX_PACKS_IN_MEMORY - 1
 """Packs that may be on their way at once: sent again, or there already without a note of it."""
 LOG = """
 import sys
