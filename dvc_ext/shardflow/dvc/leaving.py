@@ -10,13 +10,15 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+from functools import cache
 from pathlib import Path
 
 _COMMANDS = {"dvc", "dvc.__main__"}
 
 
+@cache
 def leave_without_looking_back() -> None:
-    """Have this process end without a last search for garbage, if it is a DVC command."""
+    """Have this process end without a last search for garbage, if it is a DVC command; asked once for each remote."""
     if _main_program() in _COMMANDS:
         atexit.register(gc.freeze)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from shardflow.registry.asking import NotARegistry, deployments_of
 from shardflow.registry.deployments import DEPLOYMENT_TAG, Deployment, Outcome, running
-from shardflow.registry.lineage import Name, links_of
-from shardflow.registry.references import Registered, described, every
-from shardflow.registry.registering import copied_from
+from shardflow.registry.lineage import Name
+from shardflow.registry.present import Present, bases_of, name_of
+from shardflow.registry.references import Registered
 from shardflow.registry.terms import Status
 from shardflow.store.errors import PathMissing, StoreMissing
 from shardflow.store.store import Store
@@ -98,89 +98,43 @@ def remove(plan: Plan, client: Any, told: Callable[[Registered], None] = lambda 
     """Remove what a plan says; a version that the registry will not let go stays, with all of its files."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415  # takes a second
 
-    done, locations = Removed(), _Locations(client)
-    waiting = {_name(version) for version in plan.going}
+    done, present = Removed(), Present(client)
+    waiting = {name_of(version) for version in plan.going}
     for version in plan.going:
         told(version)
         try:
-            present = all_versions(client)
-            reason = _reason_by_now(version, {_name(each): each for each in present}, waiting)
+            reason = _reason_by_now(version, present, waiting)
             if not reason:
-                location = locations.of(version)
-                locations.learn(present, location)  # while it is no harm yet if the registry does not answer
+                location = present.location(version)
+                present.in_use(location)  # asks for what it has to know while it is no harm yet if nobody answers
                 client.delete_model_version(version.model, str(version.version))
         except MlflowException as error:
             reason = " ".join(error.message.split())
-        waiting.discard(_name(version))
+        waiting.discard(name_of(version))
         if reason:
             done.refused.append((version.name, reason))
             continue
+        present.forget(version)
         done.versions.append(version.name)
-        _remove_files(replace(version, location=location), locations, done)
+        _remove_files(replace(version, location=location), present, done)
     return done
 
 
-def _reason_by_now(version: Registered, present: dict[Name, Registered], waiting: Collection[Name]) -> str | None:
+def _reason_by_now(version: Registered, present: Present, waiting: Collection[Name]) -> str | None:
     """Why a version stays that could go when the plan was made; `waiting` are those that are still to go."""
-    found = present.get(_name(version))
-    if found is None or found.created != version.created:
+    found = present.now(version)
+    if found is None:
         return "somebody else has removed it"
     if (found.status, found.stage) != (version.status, version.stage):
         return f"it moved to {found.status if found.status is not version.status else found.stage} meanwhile"
     if found.tags.get(DEPLOYMENT_TAG) != version.tags.get(DEPLOYMENT_TAG):
         return "it was deployed meanwhile"
-    children = (each for name, each in present.items() if name not in waiting and _name(version) in _bases(each))
+    children = (each for each in present.made_from(name_of(version)) if name_of(each) not in waiting)
     return next((f"{child.name} was made from it" for child in children), None)
 
 
-@dataclass
-class _Locations:
-    """Where versions have their files. It never changes, so each is asked about once.
-
-    A source does not tell: a copy of a version names that version, also when it is long gone, and has the same files.
-    """
-
-    client: Any
-    known: dict[tuple[Name, float], str] = field(default_factory=dict)
-
-    def of(self, version: Registered) -> str:
-        key = (_name(version), version.created)
-        if key not in self.known:
-            location = self.client.get_model_version_download_uri(version.model, str(version.version))
-            self.known[key] = str(location).rstrip("/")
-        return self.known[key]
-
-    def learn(self, versions: Iterable[Registered], location: str) -> list[str]:
-        """The locations of all that are still there and may have one with these files."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-        found = []
-        for version in versions:
-            if not _may_share(version, location):
-                continue
-            try:
-                found.append(self.of(version))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it went since it was listed
-                    raise
-        return found
-
-    def in_use(self, location: str) -> bool:
-        """Whether any version that is registered now has files there, above or below."""
-        return any(
-            f"{other}/".startswith(f"{location}/") or f"{location}/".startswith(f"{other}/")
-            for other in self.learn(all_versions(self.client), location)
-        )
-
-
-def _may_share(version: Registered, location: str) -> bool:
-    """A logged model has a directory of its own, named by its id: who was registered from another need not be asked."""
-    model = version.model_id
-    return model is None or version.source != f"models:/{model}" or model in location
-
-
 def all_versions(client: Any) -> list[Registered]:
-    return [described(found) for found in every(client)]
+    return list(Present(client).versions.values())
 
 
 def deployed(client: Any) -> list[Deployment]:
@@ -206,21 +160,11 @@ def _ran(history: list[Deployment], now: float, days: float) -> dict[Name, str]:
     return found | {(each.model, each.version): f"runs at {each.target}" for each in running(history, now)}
 
 
-def _name(version: Registered) -> Name:
-    return version.model, version.version
-
-
-def _bases(version: Registered) -> set[Name]:
-    """What a version was made from: by its tag, and for a copy, which may have no tag, by its source."""
-    copied = copied_from(version.source)
-    return {link.parent for link in links_of(version)} | ({copied} if copied else set())
-
-
 def _keep_bases(versions: dict[Name, Registered], reasons: dict[Name, str]) -> None:
     waiting = list(reasons)
     while waiting:
         name = waiting.pop()
-        for base in _bases(versions[name]):
+        for base in bases_of(versions[name]):
             if base in versions and base not in reasons:
                 reasons[base] = f"{name[0]}/{name[1]} was made from it"
                 waiting.append(base)
@@ -229,7 +173,7 @@ def _keep_bases(versions: dict[Name, Registered], reasons: dict[Name, str]) -> N
 def _children_first(going: list[Registered]) -> Iterator[Registered]:
     """Whatever was made from another one goes before it."""
     left = {(each.model, each.version): each for each in going}
-    children = Counter(base for each in going for base in _bases(each))
+    children = Counter(base for each in going for base in bases_of(each))
     needed = {name: children[name] for name in left}
     free = sorted(name for name, count in needed.items() if not count)
     while left:
@@ -238,21 +182,21 @@ def _children_first(going: list[Registered]) -> Iterator[Registered]:
         if found is None:
             continue
         yield found
-        for base in _bases(found):
+        for base in bases_of(found):
             if base in left:
                 needed[base] -= 1
                 if not needed[base]:
                     free.append(base)
 
 
-def _remove_files(version: Registered, locations: _Locations, done: Removed) -> None:
+def _remove_files(version: Registered, present: Present, done: Removed) -> None:
     """The logged model is deleted as MLflow deletes them; its files are only names in a store, which go at once."""
-    if locations.in_use(version.location):
+    if present.in_use(version.location):
         return
     if version.model_id:
-        _delete_model(version.model_id, locations.client)
+        _delete_model(version.model_id, present.client)
     # Nobody can register the logged model from here on, but somebody may have done so just before.
-    if not version.location.startswith(f"{SCHEME}:") or locations.in_use(version.location):
+    if not version.location.startswith(f"{SCHEME}:") or present.in_use(version.location):
         return
     try:
         store, path = Store.find(version.location)

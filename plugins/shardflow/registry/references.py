@@ -121,10 +121,18 @@ def versions_of(model: str, client: Any) -> list[Registered]:
 
 def every(client: Any, wanted: str | None = None) -> Iterator[Any]:
     """All versions that a search finds, page by page."""
+    for page in pages(client, wanted):
+        yield from page
+
+
+def pages(
+    client: Any, wanted: str | None = None, order: str = "creation_timestamp ASC", size: int = 1000
+) -> Iterator[list[Any]]:
+    """What a search finds, by default in an order in which no version leaves its place when it is changed."""
     token = None
     while True:
-        page = client.search_model_versions(wanted, max_results=1000, page_token=token)
-        yield from page
+        page = client.search_model_versions(wanted, max_results=size, order_by=[order], page_token=token)
+        yield page
         token = page.token
         if not token:
             return

@@ -1,0 +1,98 @@
+"""What others do to a registry while it is followed is seen, and asking again does not list all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from registry.logged import Place, own_place
+from shardflow.registry import present
+from shardflow.registry.present import Present
+
+BOTH_REGISTRIES = pytest.mark.parametrize("here", [True, False], ids=["gated", "plain"], indirect=True)
+
+
+@pytest.fixture
+def here(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
+    with own_place(tmp_path, gated=getattr(request, "param", True)) as made:
+        yield made
+
+
+def names(seen: Present) -> list[str]:
+    return sorted(each.name for each in seen.versions.values())
+
+
+@BOTH_REGISTRIES
+def test_what_is_registered_or_copied_later_is_seen(here: Place) -> None:
+    model = here.log({"MLmodel": b"x: 1"})
+    here.register("llama", model)
+    seen = Present(here.client)
+    llama = seen.versions["llama", 1]
+    location = seen.location(llama)
+    assert seen.made_from(("llama", 1)) == []
+    here.client.copy_model_version("models:/llama/1", "served")
+    assert [each.name for each in seen.made_from(("llama", 1))] == ["served/1"]
+    here.client.delete_model_version("llama", "1")
+    assert seen.now(llama) is None
+    assert seen.in_use(location), "by the copy"
+
+
+@BOTH_REGISTRIES
+def test_a_version_that_was_renamed_still_has_its_files(here: Place) -> None:
+    model = here.log({"MLmodel": b"x: 1"})
+    for name in ("llama", "other"):
+        here.register(name, model)
+    seen = Present(here.client)
+    location = seen.location(seen.versions["llama", 1])
+    here.client.delete_model_version("llama", "1")
+    here.client.rename_registered_model("other", "renamed")
+    assert seen.in_use(location)
+    assert names(seen) == ["renamed/1"]
+    here.client.delete_model_version("renamed", "1")
+    assert not seen.in_use(location)
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 1000])
+def test_no_version_is_missed_because_another_is_removed_while_pages_are_listed(
+    here: Place, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    model = here.log({"MLmodel": b"x: 1"})
+    for _ in range(7):
+        here.register("llama", model)
+    monkeypatch.setattr(present, "PAGE", page)
+    search, doomed = MlflowClient.search_model_versions, ["1", "2", "3"]
+
+    def others_remove_one(client: MlflowClient, *arguments: Any, **named: Any) -> Any:
+        found = search(client, *arguments, **named)
+        if doomed:
+            here.client.delete_model_version("llama", doomed.pop())
+        return found
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", others_remove_one)
+    assert {f"llama/{number}" for number in range(4, 8)} <= set(names(Present(here.client)))
+
+
+def test_a_later_look_lists_only_what_is_new(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [here.log({"MLmodel": b"x: %d" % number}) for number in range(7)]
+    for model in models:
+        here.register("llama", model)
+    monkeypatch.setattr(present, "NEWEST", 2)
+    monkeypatch.setattr(present, "_CLOCKS", 0)
+    seen = Present(here.client)
+    listed, search = [], MlflowClient.search_model_versions
+
+    def counted(client: MlflowClient, *arguments: Any, **named: Any) -> Any:
+        found = search(client, *arguments, **named)
+        listed.append(len(found))
+        return found
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", counted)
+    assert seen.in_use(seen.location(seen.versions["llama", 4]))
+    assert listed == [2]
+    here.register("llama", models[0])
+    assert seen.made_from(("llama", 1)) == []
+    assert "llama/8" in names(seen)
