@@ -58,7 +58,9 @@ class Present:
         return bool(self._there(lambda _, each: self._is_there(each, location)))
 
     def location(self, version: Registered) -> str:
-        """Where a version has its files. A source does not tell: a copy names a version, also when that is gone."""
+        """Where a version has its files. A model as its source does not tell: it may be a version that is gone."""
+        if not version.source.startswith("models:"):
+            return version.source.rstrip("/")
         key = (name_of(version), version.created)
         if key not in self._locations:
             found = self.client.get_model_version_download_uri(version.model, str(version.version))
