@@ -6,12 +6,12 @@ import asyncio
 import socket
 import struct
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from faults import wire
 from faults.exchange import Cut, carry
-from faults.line import Line
+from faults.line import Capacity, Line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +29,8 @@ class Network:
     server: tuple[str, int]
     plan: Plan
     traffic: Traffic
+    up: Capacity = field(default_factory=Capacity)
+    down: Capacity = field(default_factory=Capacity)
 
 
 class Connection:
@@ -39,8 +41,8 @@ class Connection:
         self._to_client = to_client
         self._network = network
         self._crossed = 0
-        self.up = Line(lambda: network.plan.faults)
-        self.down = Line(lambda: network.plan.faults)
+        self.up = Line(lambda: network.plan.faults, network.up)
+        self.down = Line(lambda: network.plan.faults, network.down)
 
     async def serve(self) -> None:
         """Carries requests one after the other."""

@@ -14,12 +14,24 @@ IN_TRANSIT = 128  # pieces under way at once; with pieces of 64 KiB that is a wi
 BURST = 0.005  # seconds: sleeping is no more exact than this, so a late piece may catch up by as much
 
 
+class Capacity:
+    """So many bytes a second, for one line or for several."""
+
+    def __init__(self) -> None:
+        self._free_at = 0.0
+
+    def taken(self, now: float, seconds: float) -> float:
+        """When what takes so long is through, after all that came before it."""
+        self._free_at = max(now - BURST, self._free_at) + seconds
+        return self._free_at
+
+
 class Line:
     """Carries pieces in order. Where nothing slows it down, it writes straight through."""
 
-    def __init__(self, faults: Callable[[], Faults]) -> None:
+    def __init__(self, faults: Callable[[], Faults], shared: Capacity) -> None:
         self._faults = faults
-        self._free_at = 0.0
+        self._own, self._shared = Capacity(), shared
         self._pieces: asyncio.Queue[tuple[float, bytes, asyncio.StreamWriter]] = asyncio.Queue(IN_TRANSIT)
         self._under_way = 0
         self._broken: OSError | None = None
@@ -28,11 +40,12 @@ class Line:
     async def send(self, data: bytes, out: asyncio.StreamWriter) -> None:
         """Returns when the line has taken the data, which may be before it arrives."""
         faults = self._faults()
-        if not (faults.latency or faults.bandwidth or self._under_way):
+        slowest = min((rate for rate in (faults.bandwidth, faults.together) if rate), default=0.0)
+        if not (faults.latency or slowest or self._under_way):
             out.write(data)
             await out.drain()
             return
-        step = max(1024, int(faults.bandwidth / 50)) if faults.bandwidth else len(data)
+        step = max(1024, int(slowest / 50)) if slowest else len(data)
         for start in range(0, len(data), step):
             await self._enter(data[start : start + step], out, faults)
 
@@ -49,11 +62,13 @@ class Line:
         if self._broken:
             raise self._broken
         now = asyncio.get_running_loop().time()
-        takes = len(piece) / faults.bandwidth if faults.bandwidth else 0.0
-        self._free_at = max(now - BURST, self._free_at) + takes
+        through = now
+        for capacity, rate in ((self._own, faults.bandwidth), (self._shared, faults.together)):
+            if rate:
+                through = max(through, capacity.taken(now, len(piece) / rate))
         self._under_way += 1
-        await self._pieces.put((max(now, self._free_at) + faults.latency, piece, out))
-        await asyncio.sleep(self._free_at - now)
+        await self._pieces.put((through + faults.latency, piece, out))
+        await asyncio.sleep(through - now)
 
     async def _deliver(self) -> None:
         while True:

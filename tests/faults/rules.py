@@ -82,6 +82,8 @@ class Faults:
     """Seconds that everything takes in each direction; a new connection waits for one round trip more."""
     bandwidth: float | None = None
     """Bytes a second, for each direction of each connection."""
+    together: float | None = None
+    """Bytes a second, for each direction of all connections together."""
     refuse: bool = False
     """Nobody listens: connecting is refused, and open connections are reset."""
     reset_after: int | None = None

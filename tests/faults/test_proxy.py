@@ -170,19 +170,25 @@ def test_latency_does_not_limit_the_rate(proxy: FaultProxy) -> None:
     assert took(lambda: ask(proxy, "PUT", "/big", BODY * 20)) < 6
 
 
+def three_at_once(proxy: FaultProxy) -> None:
+    """Two download 300 kB each, and one uploads as much."""
+    workers = [threading.Thread(target=ask, args=(proxy, "GET", "/300000")) for _ in range(2)]
+    workers.append(threading.Thread(target=ask, args=(proxy, "PUT", "/up", BODY[:300000])))
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
 def test_bandwidth_is_capped_for_each_connection_by_itself(proxy: FaultProxy) -> None:
     proxy.faults = Faults(bandwidth=1_000_000)
-
-    def three_at_once() -> None:
-        workers = [threading.Thread(target=ask, args=(proxy, "GET", "/300000")) for _ in range(2)]
-        workers.append(threading.Thread(target=ask, args=(proxy, "PUT", "/up", BODY[:300000])))
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-
-    assert 0.28 <= min(took(three_at_once) for _ in range(3)) < 0.8  # one after the other: 0.9
+    assert 0.28 <= min(took(lambda: three_at_once(proxy)) for _ in range(3)) < 0.8  # one after the other: 0.9
     assert proxy.traffic.most_at_once >= 3  # the last of a try may end while the next begins
+
+
+def test_a_cap_for_all_connections_together_is_shared(proxy: FaultProxy) -> None:
+    proxy.faults = Faults(together=1_000_000)
+    assert 0.58 <= min(took(lambda: three_at_once(proxy)) for _ in range(3)) < 0.85  # each direction has its own
 
 
 def test_refused_means_nobody_listens_until_told_otherwise(proxy: FaultProxy) -> None:

@@ -250,12 +250,23 @@ def filled(bench: Bench, count: int) -> threading.Thread:
     return adding
 
 
-@pytest.mark.parametrize(("patience", "most"), [(60.0, PACKS_AT_ONCE), (0.01, MAX_PACKS_IN_MEMORY)])
+@pytest.mark.parametrize(
+    ("patience", "slow", "arrived", "most"),
+    [
+        pytest.param(0.01, 20.0, 0, PACKS_AT_ONCE, id="nobody knows the link"),
+        pytest.param(0.01, 20.0, 1, MAX_PACKS_IN_MEMORY, id="far"),
+        pytest.param(60.0, 20.0, 1, PACKS_AT_ONCE, id="near"),
+        pytest.param(0.01, 0.0, 1, PACKS_AT_ONCE, id="slow"),
+    ],
+)
 def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while(
-    gated: tuple[Bench, Gated], monkeypatch: pytest.MonkeyPatch, patience: float, most: int
+    gated: tuple[Bench, Gated], monkeypatch: pytest.MonkeyPatch, patience: float, slow: float, arrived: int, most: int
 ) -> None:
     monkeypatch.setattr(sending, "PATIENCE", patience)
+    monkeypatch.setattr(sending, "SLOW", slow)
     bench, transport = gated
+    for _ in range(arrived):
+        transport.gate.release()
     adding = filled(bench, 20)
     adding.join(0.5)
     assert adding.is_alive()

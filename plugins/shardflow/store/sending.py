@@ -2,13 +2,15 @@
 
 The number of packs in memory follows the byte budget: one is always there, more are taken while the budget has room. A
 near store receives no more at a time for having more than a few of them, and memory that was never touched is slow; so
-for each further one it is first waited a moment for one that arrives. Over a far link none does.
+for each further one it is first waited a moment for one that arrives. Over a far link none does. Nor does one over a
+slow link, which more would only crowd; so there are no more of them before one has arrived in good time.
 
 Nothing travels until the first pack is full. Where many will follow, the first ones are smaller.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from shardflow.transport import ByteBudget, ObjectMissing, Transport
 MAX_PACKS_IN_MEMORY = 8
 PACKS_AT_ONCE = 4  # are taken without waiting
 PATIENCE = 0.5
+SLOW = 20.0  # seconds for a pack beside others
 MANY = 16
 FIRST_PACKS = (8 << 20, 16 << 20)  # where MANY are to come
 
@@ -46,6 +49,7 @@ class PackSender:
         self._builder: PackBuilder | None = None
         self._number = 0
         self._sending: deque[tuple[int, Future[tuple[memoryview, bool]]]] = deque()
+        self._seconds = SLOW  # that the last pack took to arrive
         self.own: set[int] = set()
         self.packs_sent = 0
 
@@ -117,7 +121,7 @@ class PackSender:
             return False
         oldest = self._sending[0][1]
         if self._extra >= PACKS_AT_ONCE - 1:
-            wait([oldest], PATIENCE)
+            wait([oldest], PATIENCE if self._seconds < SLOW else None)
         return not oldest.done()
 
     def _reclaim(self) -> None:
@@ -129,9 +133,11 @@ class PackSender:
     def _send(self, builder: PackBuilder, number: int) -> tuple[memoryview, bool]:
         pack = builder.finish()
         self._catalog.name_pack(number, pack.id)
+        began = time.monotonic()
         missing = not self._is_there(pack.id, pack.data.nbytes)
         if missing:
             self._transport.write(pack_key(pack.id), pack.data, content_addressed=True)
+        self._seconds = time.monotonic() - began
         self._journal.note(pack.id, pack.entries)
         return builder.memory, missing
 
