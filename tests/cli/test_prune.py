@@ -10,6 +10,8 @@ import pytest
 from cli.conftest import Command
 from registry.logged import Place, own_place
 from shardflow.registry.references import versions_of
+from shardflow.store.store import Store
+from shardflow.transport import AccessDenied
 
 
 @pytest.fixture
@@ -57,6 +59,31 @@ def test_what_the_registry_keeps_is_told_and_counts_as_a_failure(
     done = shardflow("prune", "llama", "--keep-last", "2", "--delete")
     assert done.code == 1
     assert "llama/1 stays: Archive it first (it is in production)" in done.out
+
+
+def test_files_that_are_left_are_told_and_removed_by_the_next_run(
+    here: Place, shardflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AccessDenied("the store cannot be written", remedy="get the rights")
+
+    arguments = ("prune", "llama", "--keep-last", "2")
+    with monkeypatch.context() as failing:
+        failing.setattr(Store, "rm", refuse)
+        done = shardflow(*arguments, "--delete")
+    assert done.code == 1
+    assert "removed 1 version" in done.out
+    assert "files of llama/1 left at shardflow://" in done.out
+    assert "the store cannot be written; get the rights" in done.out
+    done = shardflow(*arguments)
+    assert done.code == 0
+    assert "llama/1 was removed, its files in shardflow://" in done.out
+    assert done.out.endswith("nothing was removed: add --delete for that\n")
+    assert shardflow("prune", "other", "--delete").code == 0
+    document = shardflow(*arguments, "--delete", "--json").document
+    assert (document["finished"], document["removed"], document["left"]) == (["llama/1"], [], [])
+    assert document["unfinished"][0]["version"] == "llama/1"
+    assert len(list(here.store.ls(recursive=True))) == 4
 
 
 def test_gc_alone_means_nothing(here: Place, shardflow: Command) -> None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersionTag
+from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking._model_registry import utils as registry_stores
+from sqlalchemy import text
 
 from registry.bypasses import BYPASSES, Bypass, prepare
 from registry.opened import Registry, opened
+from shardflow.registry import store as gated_store
 from shardflow.registry.audit import entries
+from shardflow.registry.claims import Claims
 from shardflow.registry.parents import parents_of
+from shardflow.registry.refusals import Refused
+from shardflow.registry.registering import claims_at_birth
 
 
 @pytest.fixture
@@ -134,3 +140,77 @@ def test_a_version_does_not_pass_for_a_prompt(client: MlflowClient, registry: Re
     with pytest.raises(MlflowException, match="Register a prompt under a name of its own"):
         registry.store.set_model_version_tag("llama", 3, tags[0])
     assert [row.outcome for row in registry.trail()[-2:]] == ["refused", "refused"]
+
+
+def with_a_prompt_meanwhile(registry: Registry, name: str, patches: pytest.MonkeyPatch) -> None:
+    """Whoever looks at what a version says of itself finds a prompt of that name afterwards."""
+
+    def looked(*given: Any) -> Claims:
+        registry.store.create_registered_model(name, [RegisteredModelTag("mlflow.prompt.is_prompt", "true")])
+        return claims_at_birth(*given)
+
+    patches.setattr(gated_store, "claims_at_birth", looked)
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [("s3://bucket/llama", "Register the model under another name"), ("dummy-source", "Try again")],
+)
+def test_a_prompt_that_is_registered_while_a_version_is_looked_at_gets_no_files(
+    any_registry: Registry, monkeypatch: pytest.MonkeyPatch, source: str, answer: str
+) -> None:
+    with monkeypatch.context() as patches:
+        with_a_prompt_meanwhile(any_registry, "llama", patches)
+        with pytest.raises(MlflowException, match=answer):
+            any_registry.store.create_model_version("llama", source)
+    assert any_registry.store.search_model_versions("name = 'llama'") == []
+    (noted,) = any_registry.trail()
+    assert (noted.action, noted.model, noted.after, noted.outcome) == ("create", "llama", source, "refused")
+
+
+def test_a_prompt_that_gives_way_to_a_model_while_its_version_is_looked_at_gets_none(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.store.create_registered_model("ask", [RegisteredModelTag("mlflow.prompt.is_prompt", "true")])
+
+    def looked(*_: object) -> None:
+        registry.store.delete_registered_model("ask")
+        registry.store.create_registered_model("ask")
+
+    monkeypatch.setattr(gated_store, "without_files", looked)
+    with pytest.raises(MlflowException, match="Try again"):
+        registry.store.create_model_version("ask", "dummy-source")
+    assert registry.facts("ask") == {}
+
+
+def test_a_version_with_files_below_a_prompt_from_before_that_was_refused_is_judged(any_registry: Registry) -> None:
+    any_registry.register(versions=2)
+    tag = "INSERT INTO registered_model_tags (workspace, name, key, value) VALUES ('default', 'llama', :key, 'true')"
+    with any_registry.store.engine.begin() as db:
+        db.execute(text(tag), {"key": "mlflow.prompt.is_prompt"})
+    store = any_registry.store
+    for attempt in (
+        lambda: store.set_registered_model_alias("llama", "production", 1),
+        lambda: store.set_registered_model_alias("llama", "Production", 1),
+        lambda: store.transition_model_version_stage("llama", 1, "Production", False),
+        lambda: any_registry.promote("llama", 1, "production"),
+        lambda: store.set_model_version_tag("llama", 1, ModelVersionTag("shardflow.approved", "yes")),
+        lambda: store.delete_model_version_tag("llama", 1, "shardflow.status"),
+    ):
+        rows = len(any_registry.trail())
+        with pytest.raises(Refused):
+            attempt()
+        assert [row.outcome for row in any_registry.trail()[rows:]] == ["refused"]
+    any_registry.promote("llama", 1, "staging", "production")
+    for attempt in (
+        lambda: store.delete_model_version("llama", 1),
+        lambda: store.delete_registered_model("llama"),
+        lambda: store.rename_registered_model("llama", "sandbox"),
+    ):
+        with pytest.raises(Refused, match="Archive llama/1 first"):
+            attempt()
+    any_registry.promote("llama", 1, "archived")
+    store.delete_model_version("llama", 1)
+    store.delete_registered_model("llama")
+    assert any_registry.register() == [1]
+    assert any_registry.verified().flaws == ()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shardflow.registry.keys import KeyUnusable, make_key, private_key
+from shardflow.registry.policy_files import own_key
 
 
 def test_a_new_key_is_for_its_owner_only_and_is_never_overwritten(tmp_path: Path) -> None:
@@ -23,6 +24,18 @@ def test_a_key_that_others_can_read_does_not_sign(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(KeyUnusable, match="chmod 600"):
         private_key(path)
+
+
+@pytest.mark.parametrize("named", ["sigstore:x", "sigstore:", "pkcs12:token=a"])
+def test_a_key_of_a_kind_that_is_not_known_is_no_file_to_make(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHARDFLOW_KEY", named)
+    for use in (own_key, make_key, private_key):
+        with pytest.raises(KeyUnusable, match=r"there is no (sigstore|pkcs12) key called .*sigstore:ambient"):
+            use()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_encrypted_key_opens_with_its_password_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

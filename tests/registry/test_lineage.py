@@ -15,10 +15,10 @@ from sqlalchemy import create_engine, event, insert
 
 from registry.logged import Place, own_place
 from shardflow.registry.evidence_digests import files_of
-from shardflow.registry.lineage import Lineage, Link, distance, distances, lineage_of, title, tree
+from shardflow.registry.lineage import Lineage, Link, distance, distances, lineage_of, links_of, title, tree
 from shardflow.registry.lineage_page import log_page, page
 from shardflow.registry.lineage_search import relatives
-from shardflow.registry.references import find
+from shardflow.registry.references import described, find
 from shardflow.registry.tables import METADATA, PARENTS
 from timing import worked
 
@@ -64,6 +64,30 @@ def test_a_version_shows_what_was_made_from_it_as_soon_as_and_as_long_as_it_is_t
     here.client.copy_model_version("models:/llama/2", "served")
     assert children(here, "llama", "2") == "adapted/1, served/1"
     assert children(here, "served", "1") is None
+
+
+def test_a_version_shows_what_it_was_made_from_by_the_name_that_this_has_now(here: Place) -> None:
+    family(here)
+    here.client.copy_model_version("models:/llama/2", "served")
+    here.client.delete_model_version("tuned", "1")
+    here.client.rename_registered_model("llama", "renamed")
+
+    def told(model: str, version: str) -> list[tuple[tuple[str, int], str]]:
+        found = described(here.client.get_model_version(model, version))
+        return [(link.parent, link.relation) for link in links_of(found)]
+
+    assert told("renamed", "2") == [(("renamed", 1), "base")]
+    assert told("merged", "1") == [(("renamed", 2), "base"), (("tuned", 1), "base")]
+    assert told("served", "1") == [(("renamed", 2), "copy")]
+    assert told("renamed", "3") == []
+
+
+def test_a_model_from_elsewhere_is_called_as_before_when_one_of_that_name_is_renamed(here: Place) -> None:
+    here.register("llama", here.log(FILES))
+    here.register("tuned", here.log(FILES), parents(("llama", 1), ("llama", 0)))
+    here.client.rename_registered_model("llama", "renamed")
+    found = described(here.client.get_model_version("tuned", "1"))
+    assert [link.parent for link in links_of(found)] == [("llama", 0), ("renamed", 1)]
 
 
 def test_of_many_children_a_few_are_named(here: Place) -> None:

@@ -5,8 +5,9 @@ One database for all of it: MLflow takes a quarter of a minute to make its table
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,13 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
-from registry.opened import Registry, opened
+from registry.opened import Registry, Rules, opened
 from registry.test_concurrency import AT_ONCE, promotions, together
 from registry.test_contract import CALLS, answer
 from shardflow.registry import tables
 from shardflow.registry.lineage_search import relatives
 from shardflow.registry.parents import edges_down, edges_up
+from shardflow.registry.store import ShardflowRegistryStore
 from shardflow.registry.tables import PARENTS
 
 if TYPE_CHECKING:
@@ -91,11 +93,79 @@ def test_a_tag_that_equals_that_of_the_status_there_changes_nothing(registry: Re
     assert registry.version("tagged", 1).tags == {"shardflow.status": "draft"}
 
 
-def test_a_move_of_a_model_whose_name_was_typed_in_other_letters_is_one_of_that_model(registry: Registry) -> None:
-    registry.register("bert")
-    registry.store.set_model_version_tag("BERT", 1, ModelVersionTag("shardflow.status", "staging"))
-    assert registry.statuses("bert") == {1: "staging"}
-    assert registry.trail()[-1].model == "bert"
+@pytest.fixture(scope="module")
+def bert(registry: Registry) -> Registry:
+    """With a model whose first version is in staging, and what could be moved, copied or deleted."""
+    registry.register("bert", versions=2)
+    registry.register("other")
+    registry.promote("bert", 1, "staging")
+    return registry
+
+
+SPELLINGS = ["BERT", "b\u00e9rt", "bert "]
+BY_ANOTHER_NAME: dict[str, Callable[[ShardflowRegistryStore, str], object]] = {
+    "a version": lambda store, name: store.create_model_version(name, "s3://bucket/evil"),
+    "a version of what is there": lambda store, name: store.create_model_version(name, "models:/other/1"),
+    "a copy of it": lambda store, name: store.create_model_version("other", f"models:/{name}/1"),
+    "a child of it": lambda store, name: store.set_model_version_tag(
+        "other", 1, ModelVersionTag("shardflow.parents", json.dumps([{"model": name, "version": 1}]))
+    ),
+    "a stage": lambda store, name: store.transition_model_version_stage(name, 1, "Production", False),
+    "the alias of a status": lambda store, name: store.set_registered_model_alias(name, "production", 1),
+    "an alias": lambda store, name: store.set_registered_model_alias(name, "champion", 1),
+    "no alias": lambda store, name: store.delete_registered_model_alias(name, "champion"),
+    "a status": lambda store, name: store.set_model_version_tag(name, 1, ModelVersionTag("shardflow.status", "draft")),
+    "a number": lambda store, name: store.set_model_version_tag(name, 1, ModelVersionTag("shardflow.version", "1.0.0")),
+    "words": lambda store, name: store.update_model_version(name, 1, "words"),
+    "words about the model": lambda store, name: store.update_registered_model(name, "words"),
+    "another name": lambda store, name: store.rename_registered_model(name, "sandbox"),
+    "no version": lambda store, name: store.delete_model_version(name, 2),
+    "nothing": lambda store, name: store.delete_registered_model(name),
+}
+
+
+@pytest.mark.parametrize("what", BY_ANOTHER_NAME)
+def test_a_model_whose_name_is_typed_in_other_letters_is_given_nothing_by_it(bert: Registry, what: str) -> None:
+    for name in SPELLINGS:
+        before, rows = (bert.statuses("bert"), bert.store.get_registered_model("bert").aliases), len(bert.trail())
+        with pytest.raises(MlflowException, match=r"Write (models:/)?bert") as refused:
+            BY_ANOTHER_NAME[what](bert.store, name)
+        assert refused.value.error_code == "INVALID_PARAMETER_VALUE"
+        assert (bert.statuses("bert"), bert.store.get_registered_model("bert").aliases) == before
+        (noted,) = bert.trail()[rows:]
+        assert noted.outcome == "refused"
+        assert noted.model in {"bert", "other"}
+    assert bert.verified().flaws == ()
+
+
+def test_what_a_copy_to_a_name_in_other_letters_is_told_names_the_model(bert: Registry) -> None:
+    with pytest.raises(MlflowException, match="Write bert"):
+        bert.store.copy_model_version(bert.version("other", 1), "Bert")
+    assert len(bert.statuses("bert")) == 2
+
+
+def test_a_version_that_came_under_another_spelling_before_is_judged_by_the_name_of_its_model(
+    mariadb: MariaDb,
+) -> None:
+    rules = Rules(lambda move, _: "evaluate it" if move.model == "llama-prod" else None)
+    with opened(mariadb.new_database(), rules) as registry:
+        registry.register("llama-prod")
+        with registry.store.engine.begin() as db:
+            for table in ("model_versions", "shardflow_versions", "model_version_tags"):
+                column = "model" if table.startswith("shardflow") else "name"
+                db.execute(text(f"UPDATE {table} SET {column} = 'Llama-PROD'"))
+        assert registry.version("llama-prod", 1).name == "Llama-PROD"
+        for move in (
+            lambda: registry.promote("llama-prod", 1, "staging"),
+            lambda: registry.store.transition_model_version_stage("llama-prod", 1, "Staging", False),
+            lambda: registry.store.set_registered_model_alias("llama-prod", "staging", 1),
+        ):
+            with pytest.raises(MlflowException, match="Evaluate it"):
+                move()
+        rules.against = lambda _move, _facts: None
+        registry.promote("llama-prod", 1, "staging", "production")
+        assert registry.store.get_model_version_by_alias("llama-prod", "production").current_stage == "Production"
+        assert registry.trail()[-1].model == "llama-prod"
 
 
 def test_a_long_line_of_descent_is_not_cut_short(registry: Registry) -> None:

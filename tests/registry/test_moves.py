@@ -205,6 +205,34 @@ def test_asking_for_what_is_so_already_is_no_move(registry: Registry) -> None:
     assert len(registry.trail()) == before
 
 
+def test_the_alias_of_a_status_goes_to_another_version_in_it_with_a_row_in_the_history(any_registry: Registry) -> None:
+    any_registry.register(versions=2)
+    for version in (1, 2):
+        any_registry.promote("llama", version, "staging")
+    rows = len(any_registry.trail())
+    for version in (1, 1, 2):
+        any_registry.store.set_registered_model_alias("llama", "staging", version)
+        assert any_registry.store.get_model_version_by_alias("llama", "staging").version == version
+    assert any_registry.told()[rows:] == [
+        ("alias", "llama", 1, "staging: 2", "staging: 1", "done"),
+        ("alias", "llama", 2, "staging: 1", "staging: 2", "done"),
+    ]
+    assert any_registry.statuses() == {1: "staging", 2: "staging"}
+
+
+def test_the_alias_of_a_status_goes_back_to_who_came_before_when_its_version_is_deleted(
+    any_registry: Registry,
+) -> None:
+    any_registry.register(versions=4)
+    for version in (2, 1, 3):
+        any_registry.promote("llama", version, "testing")
+    for version, successor in ((4, 3), (3, 1), (1, 2)):
+        any_registry.store.delete_model_version("llama", version)
+        assert any_registry.store.get_registered_model("llama").aliases == {"testing": successor}
+    any_registry.store.delete_model_version("llama", 2)
+    assert any_registry.store.get_registered_model("llama").aliases == {}
+
+
 def test_others_do_not_leave_ungated_when_a_version_is_moved_to_where_it_is(sqlite_uri: str) -> None:
     rules = Rules(lambda move, _: "leave it" if move.after is Status.ARCHIVED and move.version == 1 else None)
     with opened(sqlite_uri, rules) as registry:

@@ -141,6 +141,25 @@ def test_rules_hold_for_the_models_and_moves_that_they_name_and_add_up() -> None
 
 
 @pytest.mark.parametrize(
+    ("pattern", "there", "not_there"),
+    [
+        ("llama[v2]", "llama[v2]", "llamav"),
+        ("what?", "what?", "whatx"),
+        ("[*]?", "[some]?", "m?"),
+        ("*-prod", "a\nb-prod", "prod"),
+        ("l*a**a", "llama", "llam"),
+    ],
+)
+def test_in_a_pattern_only_the_asterisk_stands_for_other_letters(pattern: str, there: str, not_there: str) -> None:
+    policy = Policy.load(
+        f"rules: [{{models: ['{pattern}'], to: production, require: {{verified_identity: true}}}}]", "policy.yaml"
+    )
+    anybody = Actor("ada")
+    assert policy.judge(to(PRODUCTION, model=there, actor=anybody), known())
+    assert not policy.judge(to(PRODUCTION, model=not_there, actor=anybody), known())
+
+
+@pytest.mark.parametrize(
     ("text", "place", "problem"),
     [
         ("rules:\n - to: staging\n   require:\n     metrics:\n       f1: {at_lest: 1}", "5:13", "'at_lest' means"),

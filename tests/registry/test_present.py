@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from registry.logged import Place, own_place
 from shardflow.registry import present
 from shardflow.registry.present import Present
+from shardflow.registry.references import versions_of
 
 BOTH_REGISTRIES = pytest.mark.parametrize("here", [True, False], ids=["gated", "plain"], indirect=True)
 
@@ -33,9 +34,9 @@ def test_what_is_registered_or_copied_later_is_seen(here: Place) -> None:
     seen = Present(here.client)
     llama = seen.versions["llama", 1]
     location = seen.location(llama)
-    assert seen.made_from(("llama", 1)) == []
+    assert seen.made_from(llama) == []
     here.client.copy_model_version("models:/llama/1", "served")
-    assert [each.name for each in seen.made_from(("llama", 1))] == ["served/1"]
+    assert [each.name for each in seen.made_from(llama)] == ["served/1"]
     here.client.delete_model_version("llama", "1")
     assert seen.now(llama) is None
     assert seen.in_use(location), "by the copy"
@@ -54,6 +55,35 @@ def test_a_version_that_was_renamed_still_has_its_files(here: Place) -> None:
     assert names(seen) == ["renamed/1"]
     here.client.delete_model_version("renamed", "1")
     assert not seen.in_use(location)
+
+
+@BOTH_REGISTRIES
+@pytest.mark.parametrize("below", ["", "/models", "/models/another"])
+def test_a_logged_model_is_in_use_by_what_stands_above_it(here: Place, below: str) -> None:
+    model = here.log({"MLmodel": b"x: 1"})
+    here.register("llama", model)
+    above = model.artifact_location.partition("/models/")[0]
+    assert Present(here.client).in_use(above + below) == (below != "/models/another")
+
+
+@pytest.mark.parametrize("page", [1, 2, 1000])
+@pytest.mark.parametrize("name", ["llama", "ada's", """ada's "best" one"""], ids=["plain", "quote", "quotes"])
+@BOTH_REGISTRIES
+def test_the_newest_of_a_model_are_those_that_are_left(
+    here: Place, monkeypatch: pytest.MonkeyPatch, page: int, name: str
+) -> None:
+    monkeypatch.setattr(present, "PAGE", page)
+    model = here.log({"MLmodel": b"x: 1"})
+    here.client.create_registered_model(name)
+    for _ in range(4):
+        here.client.create_model_version(name, f"models:/{model.model_id}")
+    here.register("other", model)
+    seen = Present(here.client)
+    second = seen.versions[name, 2]
+    assert [seen.is_among_last(second, last) for last in (0, 1, 2, 3, 9)] == [False, False, False, True, True]
+    here.client.delete_model_version(name, "4")
+    assert [seen.is_among_last(second, last) for last in (1, 2)] == [False, True]
+    assert [each.version for each in versions_of(name, here.client)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 1000])
@@ -94,5 +124,5 @@ def test_a_later_look_lists_only_what_is_new(here: Place, monkeypatch: pytest.Mo
     assert seen.in_use(seen.location(seen.versions["llama", 4]))
     assert listed == [2]
     here.register("llama", models[0])
-    assert seen.made_from(("llama", 1)) == []
+    assert seen.made_from(seen.versions["llama", 1]) == []
     assert "llama/8" in names(seen)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from registry.logged import Place, own_place
 from shardflow.registry.deployments import Deployment, Outcome
@@ -216,90 +215,30 @@ def test_a_directory_below_which_another_version_has_files_stays(here: Place) ->
     assert stored(here) == before
 
 
-@BOTH_REGISTRIES
-def test_what_was_copied_after_the_plan_stays(tmp_path: Path, gated: bool) -> None:
-    with own_place(tmp_path, gated=gated) as here:
-        here.register("llama", here.log({"MLmodel": b"x: 1"}))
-        before = stored(here)
-        plan = planned(all_versions(here.client), NONE, NOW)
-        done = remove(plan, here.client, lambda _: here.client.copy_model_version("models:/llama/1", "served"))
-        assert done.refused == [("llama/1", "served/1 was made from it")]
-        assert stored(here) == before
-
-
-@BOTH_REGISTRIES
-@pytest.mark.parametrize("moment", ["delete_model_version", "delete_logged_model"])
-def test_files_that_are_registered_once_more_while_a_version_goes_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, gated: bool
-) -> None:
-    with own_place(tmp_path, gated=gated) as here:
-        model = here.log({"MLmodel": b"x: 1"})
-        here.register("llama", model)
-        before = stored(here)
-        plan = planned(all_versions(here.client), NONE, NOW)
-        as_usual = getattr(MlflowClient, moment)
-
-        def somebody_is_faster(client: MlflowClient, *named: str) -> None:
-            here.register("served", model)
-            as_usual(client, *named)
-
-        monkeypatch.setattr(MlflowClient, moment, somebody_is_faster)
-        assert remove(plan, here.client).versions == ["llama/1"]
-        assert stored(here) == before
-        monkeypatch.undo()
-        left = planned(all_versions(here.client), NONE, NOW)
-        assert remove(left, here.client).versions == ["served/1"]  # also if its logged model went before it
-        assert stored(here) == []
-
-
-def test_what_moved_to_testing_after_the_plan_stays(here: Place) -> None:
-    here.register("llama", here.log({"MLmodel": b"x: 1"}))
+def test_a_version_of_a_directory_above_logged_models_leaves_theirs(here: Place) -> None:
+    model = here.log({"MLmodel": b"x: 1"})
+    here.register("served", model)
+    here.client.create_registered_model("all")
+    here.client.create_model_version("all", model.artifact_location.partition("/models/")[0])
     before = stored(here)
-    plan = planned(all_versions(here.client), NONE, NOW)
-    here.client.set_model_version_tag("llama", "1", "shardflow.status", "testing: rollout")
-    assert remove(plan, here.client).refused == [("llama/1", "it moved to testing meanwhile")]
+    done = remove(planned(all_versions(here.client), NONE, NOW, among=lambda name: name == "all"), here.client)
+    assert (done.versions, done.left) == (["all/1"], [])
     assert stored(here) == before
 
 
-@pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
-def test_what_moved_to_production_in_mlflow_s_own_registry_after_the_plan_stays(tmp_path: Path) -> None:
-    with own_place(tmp_path, gated=False) as here:
-        here.register("llama", here.log({"MLmodel": b"x: 1"}))
-        before = stored(here)
-        plan = planned(all_versions(here.client), NONE, NOW)
-        promote(here, "llama", gated=False)
-        assert remove(plan, here.client).refused == [("llama/1", "it moved to production meanwhile")]
-        assert stored(here) == before
+def test_what_was_deployed_long_ago_goes(here: Place) -> None:
+    for number in (1, 2):
+        here.register("llama", here.log({"MLmodel": b"x: %d" % number}))
+        here.client.set_model_version_tag("llama", str(number), "shardflow.deployment", '{"target": "eu", "at": 1000}')
+    plan = planned(all_versions(here.client), NONE, NOW, deployed=deployed(here.client))
+    assert remove(plan, here.client).versions == ["llama/1"]
 
 
-def test_what_was_deployed_after_the_plan_stays(here: Place) -> None:
-    here.register("llama", here.log({"MLmodel": b"x: 1"}))
-    plan = planned(all_versions(here.client), NONE, NOW)
-    here.client.set_model_version_tag("llama", "1", "shardflow.deployment", '{"target": "eu", "at": 1000}')
-    assert remove(plan, here.client).refused == [("llama/1", "it was deployed meanwhile")]
-
-
-def test_what_a_version_was_made_from_stays_with_it(here: Place) -> None:
-    here.register("llama", here.log({"MLmodel": b"x: 1"}))
-    here.register("tuned", here.log({"MLmodel": b"x: 2"}), version(1, parents=(("llama", 1),)).tags)
-    plan = planned(all_versions(here.client), NONE, NOW)
-    here.client.set_model_version_tag("tuned", "1", "shardflow.status", "testing: rollout")
-    assert dict(remove(plan, here.client).refused)["llama/1"] == "tuned/1 was made from it"
-
-
-def test_what_somebody_else_has_removed_is_told(here: Place) -> None:
-    here.register("llama", here.log({"MLmodel": b"x: 1"}))
-    plan = planned(all_versions(here.client), NONE, NOW)
-    here.client.delete_model_version("llama", "1")
-    assert remove(plan, here.client).refused == [("llama/1", "somebody else has removed it")]
-
-
-def test_what_the_registry_does_not_let_go_keeps_its_files_and_is_told(here: Place) -> None:
-    here.register("llama", here.log({"MLmodel": b"x: 1"}))
-    plan = planned(all_versions(here.client), NONE, NOW)
-    here.client.set_model_version_tag("llama", "1", "shardflow.status", "staging")  # after the plan was made
-    before = stored(here)
-    done = remove(plan, here.client)
-    assert done.versions == []
-    assert done.refused[0][0] == "llama/1"
-    assert stored(here) == before
+def test_versions_that_were_made_from_each_other_go_together(tmp_path: Path) -> None:
+    with own_place(tmp_path, gated=False) as here:  # this package's registry lets nobody say so
+        for number in (1, 2):
+            here.register("llama", here.log({"MLmodel": b"x: %d" % number}), version(1, parents=(("llama", 2),)).tags)
+        here.client.set_model_version_tag(
+            "llama", "2", "shardflow.parents", version(2, parents=(("llama", 1),)).tags["shardflow.parents"]
+        )
+        assert len(remove(planned(all_versions(here.client), NONE, NOW), here.client).versions) == 2

@@ -217,5 +217,5 @@ def test_a_move_that_rests_on_statements_asks_the_database_twice_before_its_turn
     any_registry.promote("llama", 1, "production")
     without_pragmas = [word for word in asked if word != "PRAGMA"]
     turn = without_pragmas.index("UPDATE")
-    assert without_pragmas[:turn].count("SELECT") == 3  # whether it is a prompt, where it stands, what is said of it
+    assert without_pragmas[:turn].count("SELECT") == 2  # where it stands, what is said of it
     assert any_registry.statuses() == {1: "production"}

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from registry.opened import Registry
+from registry.opened import Registry, opened
 from shardflow.errors import ShardflowError
 from shardflow.registry import asking
 from shardflow.registry.audit import Entry, Event, entries, head_of, note, whole_trail
@@ -92,6 +92,29 @@ def test_the_database_itself_refuses_to_change_rows(lived: Registry, statement: 
     with lived.store.engine.connect() as connection, pytest.raises(DBAPIError, match="never changed or removed"):
         connection.execute(text(statement))
     assert lived.verified().flaws == ()
+
+
+@pytest.mark.parametrize(
+    ("put", "key"), [("REPLACE", "6"), ("INSERT OR REPLACE", "'6'"), ("INSERT OR IGNORE", "6"), ("REPLACE", None)]
+)
+def test_in_sqlite_a_row_does_not_take_the_place_of_another(registry: Registry, put: str, key: str | None) -> None:
+    registry.register(versions=5)
+    columns = COLUMNS if key else f"rowid, {COLUMNS}"
+    values = f"{key or '6, 99'}, at, 'eve', verified, action, model, version, before, after, outcome, reason, evidence"
+    statement = f"{put} INTO shardflow_audit ({columns}) SELECT {values}, previous, hash FROM shardflow_audit LIMIT 1"
+    with registry.store.engine.connect() as connection, pytest.raises(DBAPIError, match="never changed or removed"):
+        connection.execute(text(statement))
+    assert registry.verified().flaws == ()
+
+
+def test_a_database_from_before_a_trigger_gets_it_when_it_is_opened(registry: Registry) -> None:
+    registry.register()
+    with registry.store.engine.begin() as connection:
+        connection.execute(text("DROP TRIGGER shardflow_audit_INSERT"))
+    with opened(registry.uri) as again, again.store.engine.connect() as connection:
+        with pytest.raises(DBAPIError, match="never changed or removed"):
+            connection.execute(text("REPLACE INTO shardflow_audit SELECT * FROM shardflow_audit"))
+        assert again.verified() == registry.verified()
 
 
 def test_a_forged_trail_that_fits_together_is_found_by_a_head_that_was_noted_elsewhere(lived: Registry) -> None:

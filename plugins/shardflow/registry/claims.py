@@ -5,6 +5,7 @@
     shardflow.parents       what it was made from: a JSON array of {"model", "version", "relation"}
     shardflow.statement.*   a signed statement about it
     shardflow.deployment    that it was deployed: a JSON object
+    shardflow.migrated_*    where `shardflow migrate` has its copy, or its original: nothing is concluded from it
 
 They may be set when a version is registered or later, and are never deleted. What the registry made of them is written
 as a tag of the same name, for people to see; nothing is ever concluded from a tag.
@@ -22,6 +23,7 @@ from shardflow.errors import ShardflowError
 from shardflow.registry.deployments import DEPLOYMENT_TAG, Report, read_report
 from shardflow.registry.evidence_tags import STATEMENT_TAG
 from shardflow.registry.facts import Semantic
+from shardflow.registry.legible import is_legible_line
 from shardflow.registry.moving import STATUS_TAG
 from shardflow.registry.parents import OUTSIDE, Edge
 from shardflow.registry.spelling import begins_spelt
@@ -30,7 +32,10 @@ from shardflow.registry.versions import VERSION_TAG, parse
 
 RESERVED = "shardflow."
 PARENTS_TAG = "shardflow.parents"
+MOVED_TAGS = frozenset({"shardflow.migrated_to", "shardflow.migrated_from"})
 LONGEST_REASON = 1000
+LONGEST_PLACE = 4000
+MOST_PARENTS = 100  # all of them are looked up while others wait for their turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,8 @@ def read_claims(tags: Mapping[str, str]) -> Claims:
             shown.append((key, statements[-1].kind))
         elif key == DEPLOYMENT_TAG:
             shown.append((key, value))
+        elif key in MOVED_TAGS:
+            shown.append((key, _place(key, value)))
         elif key != STATUS_TAG:
             raise ShardflowError(
                 f"{key} is no tag that the registry knows", remedy=f"use a name that does not begin with {RESERVED}"
@@ -124,21 +131,41 @@ def checked_reason(text: str | None) -> str | None:
 
 
 def read_parents(text: str) -> tuple[Parent, ...]:
-    """The value of the tag `shardflow.parents`."""
+    """The value of the tag `shardflow.parents`, each parent once."""
     try:
-        parents = msgspec.json.decode(text, type=tuple[Parent, ...])
+        named = msgspec.json.decode(text, type=tuple[Parent, ...])
     except msgspec.DecodeError as error:
         raise ShardflowError(
             f"{PARENTS_TAG} names no parents: {error}", remedy='write [{"model": "llama", "version": 3}]'
         ) from None
-    if any(not one.model or len(one.model) > 256 or one.version < 0 for one in parents):
+    if any(not _is_name(one.model) or one.version < 0 for one in named):
         raise ShardflowError(f"{PARENTS_TAG} names no parents", remedy="give each a model's name and version")
-    return parents
+    parents: dict[tuple[str, int], Parent] = {}
+    for one in named:
+        parents.setdefault((one.model, one.version), one)
+    if len(parents) > MOST_PARENTS:
+        raise ShardflowError(
+            f"{PARENTS_TAG} names {len(parents)} parents, and at most {MOST_PARENTS} are kept",
+            remedy="name those that matter most",
+        )
+    return tuple(parents.values())
 
 
 def parents_text(parents: Iterable[Parent]) -> str:
     """Parents as the value of the tag `shardflow.parents`."""
     return msgspec.json.encode(list(parents)).decode()
+
+
+def _place(key: str, text: str) -> str:
+    if not 0 < len(text) <= LONGEST_PLACE or not is_legible_line(text):
+        raise ShardflowError(
+            f"{key} names no place", remedy=f"give a URI of at most {LONGEST_PLACE} letters in one line"
+        )
+    return text
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= 256 and is_legible_line(text)
 
 
 def _handed(text: str) -> Handed:

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Row, insert, select, update
 
 from shardflow.errors import ShardflowError
+from shardflow.registry.legible import legible
 from shardflow.registry.tables import DEPLOYMENTS, Database, milliseconds, seconds
 
 DEPLOYMENT_TAG = "shardflow.deployment"
@@ -64,7 +65,7 @@ def read_report(text: str) -> Report:
         raise ShardflowError("a target has a name of 1 to 256 letters", remedy="name where the version runs")
     if report.at is not None and not 0 < report.at <= time.time() + 300:
         raise ShardflowError("a deployment has a time in the past", remedy="give its Unix time in seconds")
-    return report
+    return msgspec.structs.replace(report, note=legible(report.note))
 
 
 def record(db: Database, deployment: Deployment) -> None:

@@ -24,6 +24,7 @@ from urllib.request import url2pathname
 from blake3 import blake3
 
 from shardflow.errors import ShardflowError
+from shardflow.registry.beside import MLMODEL, came_later
 from shardflow.registry.remembered import Remembered
 from shardflow.store import known
 from shardflow.store.care.noting import digests, note_sha256
@@ -35,7 +36,8 @@ from shardflow.transport.url import SCHEME, StoreURL
 SIGNATURE_FILE = "model.sig"
 PAGE_FILE = "lineage.html"
 BESIDE = frozenset({SIGNATURE_FILE, PAGE_FILE, "registered_model_meta"})
-"""Files that come to a model after it was logged, and are no part of what evidence is about."""
+"""What files are called that come to a model after it was logged, and then are no part of what evidence is about."""
+_LOOKED_INTO = BESIDE | {MLMODEL}
 MOST_UNDERSTOOD = 20_000  # manifests, each by a digest of its bytes: some MB
 
 
@@ -67,13 +69,13 @@ def files_of(location: str) -> dict[str, ModelFile]:
     """The files of a model by their paths."""
     location = behind_server(location)
     if location.startswith(f"{SCHEME}:"):
-        found = dict(_in_store(location))
+        found = _in_store(location)
     else:
         with on_disk(location) as directory:
-            found = dict(_below(directory))
+            found = _without_what_came_later(dict(_below(directory)), lambda name: (directory / name).read_bytes())
     if not found:
         raise FilesMissing(f"there are no files at {location}", remedy="name a model that was logged to the end")
-    return {path: found[path] for path in sorted(found) if path not in BESIDE}
+    return {path: found[path] for path in sorted(found)}
 
 
 def digest_of(files: Files) -> str:
@@ -164,16 +166,33 @@ def behind_server(location: str) -> str:
 _understood = Remembered["ModelFile | None"](MOST_UNDERSTOOD)
 
 
-def _in_store(location: str) -> Iterator[tuple[str, ModelFile]]:
+def _in_store(location: str) -> dict[str, ModelFile]:
     try:
         store, root = store_of(location)
     except StoreMissing:
-        return
+        return {}
     skipped = len(root) + 1 if root else 0
+    found, looked_into = dict[str, ModelFile](), dict[str, memoryview]()
     for path, data in store.manifests_unread(root):
         file = _understood.of(partial(_held, data, path), data)
         if file is not None:
-            yield path[skipped:], file
+            found[path[skipped:]] = file
+            if path[skipped:] in _LOOKED_INTO:
+                looked_into[path[skipped:]] = data
+
+    def content(name: str) -> bytes:
+        inline = decode_contents(looked_into[name], name).inline
+        if inline is not None:
+            return inline
+        with store.open(joined(root, name)) as opened:
+            return opened.read()
+
+    return _without_what_came_later(found, content)
+
+
+def _without_what_came_later(found: dict[str, ModelFile], content: Callable[[str], bytes]) -> dict[str, ModelFile]:
+    later = came_later(BESIDE, {name: found[name].size for name in _LOOKED_INTO if name in found}, content)
+    return {path: file for path, file in found.items() if path not in later}
 
 
 def _held(data: memoryview, path: str) -> ModelFile | None:

@@ -71,6 +71,13 @@ def facts_rows(db: Database, model: str, status: Status | None = None) -> list[V
     return [facts_of_row(row) for row in db.execute(query)]
 
 
+def are_kept(db: Database, model: str, version: int | None = None) -> bool:
+    """Whether anything is known of a version, or of any version of a model. Of prompts nothing is."""
+    query = select(VERSIONS.c.version).where(VERSIONS.c.model == model)
+    query = query if version is None else query.where(VERSIONS.c.version == version)
+    return db.execute(query.limit(1)).first() is not None
+
+
 def version_of_semantic(db: Database, model: str, semantic: str) -> int | None:
     """The number of the version that carries a semantic version."""
     query = select(VERSIONS.c.version).where(VERSIONS.c.model == model, VERSIONS.c.semantic == semantic)

@@ -17,9 +17,11 @@ from shardflow.registry.actors import current_actor
 from shardflow.registry.acts import Act, Acts, Sessions, for_reading, looking
 from shardflow.registry.audit import Event
 from shardflow.registry.database import plain_uri, prepared, require_one_workspace
+from shardflow.registry.facts import are_kept
 from shardflow.registry.gate import Case, Gate, Hearing
 from shardflow.registry.gathering import gate_for, tracking_for
 from shardflow.registry.moving import aliases_of
+from shardflow.registry.naming import GREATEST_NUMBER, name_of, require_name
 from shardflow.registry.promoting import Wanted, carried_out, cases, hearings, imagined, now, planned
 from shardflow.registry.prompts import is_prompt
 from shardflow.registry.refusals import Refused, noting
@@ -29,8 +31,6 @@ from shardflow.registry.terms import Status
 _logger = logging.getLogger("mlflow.shardflow")  # one that MLflow's own set-up shows
 
 T = TypeVar("T")
-
-GREATEST_NUMBER = 999_999_999
 
 
 class GatedStore(SqlAlchemyStore):
@@ -60,18 +60,21 @@ class GatedStore(SqlAlchemyStore):
         *,
         untouched: Callable[[], T] | None = None,
         moved: Callable[[Database], T] | None = None,
+        unmoved: Callable[[Act], T] | None = None,
         reason: str | None = None,
         archive_others: bool = False,
     ) -> T:
         """Carry out a move and give MLflow's answer, or `moved` if there is a shorter way to the same once it is done.
 
-        What is none of a model that is there is `untouched`, if that differs from the answer.
+        What is none of a model that is there is `untouched`, and what asks for no move is `unmoved`, if these differ
+        from the answer.
         """
         number = number_of(version)
         if number is None:
             return (untouched or answer)()
         wanted, at = Wanted(name, number, after, current_actor(), via, reason, archive_others), now()
-        ahead, heard = self._heard_ahead(wanted, at)
+        with self._refusals_noted():
+            ahead, heard = self._heard_ahead(wanted, at)
         with self._act() as act:
             plan = planned(act.db, wanted, at)
             if plan is None:
@@ -80,6 +83,8 @@ class GatedStore(SqlAlchemyStore):
             if found != ahead:  # not heard yet, or changed since: who is where, what is stated, the policy
                 heard = hearings(self._gate, found)
             act.note(*carried_out(act.db, wanted, plan, heard))
+            if unmoved and not plan.moves:
+                return unmoved(act)
             return moved(act.db) if moved and plan.moves else answer()
 
     def _heard_ahead(self, wanted: Wanted, at: float) -> tuple[list[Case[Any] | Hearing], list[Hearing]]:
@@ -125,9 +130,12 @@ class GatedStore(SqlAlchemyStore):
         version.aliases = aliases_of(session.connection(), name, version.version)
         return version
 
-    def _is_prompt(self, name: str) -> bool:
-        with looking(self._reading) as db:
-            return is_prompt(db, name)
+    def _is_gated(self, act: Act, name: str, action: str, version: int | None = None) -> bool:
+        """Whether a change is one of a model, which must be named as it is registered; prompts pass."""
+        if is_prompt(act.db, name) and not are_kept(act.db, name, version):
+            return False
+        require_name(name_of(act.db, name), name, action, version)
+        return True
 
 
 def number_of(version: int | str) -> int | None:
@@ -136,6 +144,6 @@ def number_of(version: int | str) -> int | None:
         number = int(version)
     except (TypeError, ValueError):
         return None
-    if abs(number) > GREATEST_NUMBER:  # no column of a database takes it
+    if abs(number) > GREATEST_NUMBER:
         raise MlflowException(f"No model has a version {str(version)[:20]}...", RESOURCE_DOES_NOT_EXIST)
     return number

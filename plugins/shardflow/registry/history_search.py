@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.store.model_registry import SEARCH_MODEL_VERSION_MAX_RESULTS_THRESHOLD as LARGEST_PAGE
 
 from shardflow.registry.audit import entries, head_of, rows_of
 from shardflow.registry.deployments import deployments
@@ -27,6 +30,7 @@ HEAD_NAME = "shardflow"
 
 Subject = Literal["history", "deployments", "head", "count"]
 _ASKED = re.compile(r"shardflow\.(history|deployments|head|count)\s*=\s*'(.+)'\s*", re.DOTALL)
+_TOKEN = re.compile(r"[0-9]{1,18}")  # more digits are no number of a row
 _ONE_VERSION = re.compile(r"(.+)/(\d{1,9})", re.DOTALL)
 
 
@@ -61,11 +65,31 @@ def answer_to(
     db: Database, question: Question, limit: int, page_token: str | None
 ) -> tuple[list[ModelVersion], str | None]:
     """A page of the answer, and the token of the next page if there is one."""
-    after = int(page_token) if page_token and page_token.isdecimal() else 0
+    _require_mlflows_limit(limit)
+    after = _after(page_token)
     rows = list(_rows(db, question, after, limit + 1))
     more = len(rows) > limit
     shown = rows[:limit]
     return list(_versions(shown)), str(shown[-1]["seq"]) if more else None
+
+
+def _require_mlflows_limit(limit: int) -> None:
+    """Refuse a page that MLflow's own search would not give, in its words."""
+    if not isinstance(limit, int) or limit < 1:
+        message = f"Invalid value for max_results. It must be a positive integer, but got {limit}"
+        raise MlflowException(message, INVALID_PARAMETER_VALUE)
+    if limit > LARGEST_PAGE:
+        message = f"It must be at most {LARGEST_PAGE}, but got value {limit}"
+        raise MlflowException(f"Invalid value for request parameter max_results. {message}", INVALID_PARAMETER_VALUE)
+
+
+def _after(page_token: str | None) -> int:
+    """The row that a page begins after."""
+    if not page_token:
+        return 0
+    if not _TOKEN.fullmatch(page_token):
+        raise MlflowException(f"Invalid page token {page_token[:20]!r}: give one as it came", INVALID_PARAMETER_VALUE)
+    return int(page_token)
 
 
 def _rows(db: Database, question: Question, after: int, limit: int) -> Iterable[dict[str, Any]]:

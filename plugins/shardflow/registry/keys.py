@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from shardflow.registry.identities import IdentitySigner, identity_signer
 from shardflow.registry.tokens import KEY_VARIABLE, TokenSigner, token_uri
 
 PASSWORD_VARIABLE = "SHARDFLOW_KEY_PASSWORD"  # noqa: S105  # its name
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 class KeyUnusable(ShardflowError):
@@ -26,6 +28,11 @@ def key_path(path: str | Path | None = None) -> Path:
     """Where the private key of this user is: as named, as SHARDFLOW_KEY says, or in the user's configuration."""
     named = path or os.environ.get(KEY_VARIABLE)
     if named:
+        if scheme := _SCHEME.match(str(named)):
+            raise KeyUnusable(
+                f"there is no {scheme[1]} key called {str(named)[scheme.end() :]}",
+                remedy="name a file, a PKCS #11 URI, sigstore:ambient or sigstore:browser",
+            )
         return Path(named)
     config = os.environ.get("XDG_CONFIG_HOME")
     return (Path(config) if config else Path.home() / ".config") / "shardflow" / "key.pem"

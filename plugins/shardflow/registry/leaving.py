@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from shardflow.registry.audit import DELETED
 from shardflow.registry.children import show_children
+from shardflow.registry.claims import PARENTS_TAG, Parent, parents_text
 from shardflow.registry.deployments import rename_deployments
 from shardflow.registry.facts import forget_facts, rename_facts
 from shardflow.registry.lifecycle import IN_USE
-from shardflow.registry.moving import standings
-from shardflow.registry.parents import children_of, forget_edges, parents_of, rename_edges
+from shardflow.registry.moving import standings, write_tag
+from shardflow.registry.parents import Edge, children_of, forget_edges, parents_of, rename_edges
 from shardflow.registry.refusals import CONFLICT, Refused
 from shardflow.registry.statements import forget_statements, rename_statements
 from shardflow.registry.tables import Database
@@ -61,4 +62,22 @@ def take_along(db: Database, model: str, new_name: str) -> None:
     rename_statements(db, model, new_name)
     rename_edges(db, model, new_name)
     show_children(db, parents_of(db, new_name))
+    _show_parents(db, {(edge.child_model, edge.child_version) for edge in children_of(db, new_name)})
     rename_deployments(db, model, new_name)
+
+
+def _show_parents(db: Database, children: set[tuple[str, int]]) -> None:
+    """Write on versions what they were made from, also on copies, whose source has the name that is gone."""
+    for model in sorted({child for child, _ in children}):
+        for number in sorted(standing.facts.version for standing in standings(db, model)):
+            if (model, number) in children:
+                parents = sorted((_parent(edge) for edge in parents_of(db, model, number)), key=_as_called)
+                write_tag(db, model, number, PARENTS_TAG, parents_text(parents))
+
+
+def _parent(edge: Edge) -> Parent:
+    return Parent(edge.parent_model, edge.parent_version, edge.relation)  # type: ignore[arg-type]
+
+
+def _as_called(parent: Parent) -> tuple[str, int]:
+    return parent.model, parent.version

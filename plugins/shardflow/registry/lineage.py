@@ -83,13 +83,27 @@ class Lineage:
 
 def lineage_of(found: Registered, client: Any) -> Lineage:
     """The lineage of a version: asked of the registry in one search, or put together where it does not know how."""
-    relatives = {(each.model, each.version): each for each in _relatives(found, client)}
-    relatives.setdefault((found.model, found.version), found)
+    known = {(each.model, each.version): each for each in relatives(found, client)}
+    known.setdefault((found.model, found.version), found)
     of = (found.model, found.version)
-    links = _connected(of, [link for each in relatives.values() for link in links_of(each)])
+    links = _connected(of, [link for each in known.values() for link in links_of(each)])
     names = {of} | {name for link in links for name in (link.child, link.parent)}
-    versions = {name: each for name, each in relatives.items() if name in names}
+    versions = {name: each for name, each in known.items() if name in names}
     return Lineage(of, versions, links, origin_of(found, client))
+
+
+def relatives(found: Registered, client: Any) -> Iterable[Registered]:
+    """A version and all that descends from it or that it descends from, each with its parents in its tags."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    escaped = found.model.replace("'", "''")
+    try:
+        return [described(each) for each in every(client, f"{LINEAGE_FILTER} = '{escaped}/{found.version}'")]
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+    # A registry without this package has the tags, and no way to search for what they say.
+    return [described(each) for each in every(client)]
 
 
 def links_of(found: Registered) -> list[Link]:
@@ -193,19 +207,6 @@ def _grouped(links: Iterable[Link], towards: str) -> dict[Name, list[Link]]:
     for link in sorted(links, key=lambda link: (link.child, link.parent)):
         found.setdefault(link.child if towards == "parents" else link.parent, []).append(link)
     return found
-
-
-def _relatives(found: Registered, client: Any) -> Iterable[Registered]:
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    escaped = found.model.replace("'", "''")
-    try:
-        return [described(each) for each in every(client, f"{LINEAGE_FILTER} = '{escaped}/{found.version}'")]
-    except MlflowException as error:
-        if error.error_code != "INVALID_PARAMETER_VALUE":
-            raise
-    # A registry without this package has the tags, and no way to search for what they say.
-    return [described(each) for each in every(client)]
 
 
 def _connected(start: Name, links: list[Link]) -> tuple[Link, ...]:

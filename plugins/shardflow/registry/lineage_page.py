@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from html import escape
 
 from shardflow.registry.evidence_digests import PAGE_FILE
+from shardflow.registry.legible import legible
 from shardflow.registry.lineage import Lineage, title, tree, written
 from shardflow.registry.signing import store_beside
 
@@ -43,8 +44,8 @@ def page(lineage: Lineage) -> str:
 
 
 def log_page(lineage: Lineage, location: str) -> None:
-    """Put the page beside the files of the model."""
-    store_beside(location, PAGE_FILE, page(lineage).encode())
+    """Put the page beside the files of the model; what is no text would count as one of them."""
+    store_beside(location, PAGE_FILE, legible(page(lineage)).encode())
 
 
 def _origin(lineage: Lineage) -> Iterator[str]:

@@ -5,7 +5,7 @@ What a status means to MLflow (stage, aliases, a tag) is written with few statem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,16 +38,16 @@ _OURS = DEFAULT_WORKSPACE_NAME
 # Statements are built once: building them would cost as much as executing them.
 _ALL = (
     select(
-        _VERSION.c.name.label("known_as"),
+        _MODEL.c.name.label("known_as"),  # that of a version may be spelt otherwise, in databases that do not mind
         _VERSION.c.version.label("number"),
         _VERSION.c.current_stage,
         _VERSION.c.last_updated_time,
         VERSIONS,
     )
     .select_from(
-        _VERSION.outerjoin(
-            VERSIONS, and_(VERSIONS.c.model == _VERSION.c.name, VERSIONS.c.version == _VERSION.c.version)
-        )
+        _VERSION.join(
+            _MODEL, and_(_MODEL.c.workspace == _VERSION.c.workspace, _MODEL.c.name == _VERSION.c.name)
+        ).outerjoin(VERSIONS, and_(VERSIONS.c.model == _VERSION.c.name, VERSIONS.c.version == _VERSION.c.version))
     )
     .where(
         _VERSION.c.workspace == _OURS,
@@ -156,6 +156,15 @@ def place(db: Database, moves: Sequence[Move], found: Sequence[Standing]) -> Non
         remove_alias(db, moves[0].model, status)
 
 
+def follow(db: Database, model: str, gone: int) -> None:
+    """Let who came before it have the alias of a status that went with a version; only one in testing can go."""
+    alias = Status.TESTING.value
+    if alias_target(db, model, alias) is None:
+        last = _last_in(Status.TESTING, (one.facts for one in standings(db, model, gone)))
+        if last is not None:
+            write_alias(db, model, alias, last.version)
+
+
 def write_tag(db: Database, model: str, version: int, key: str, value: str) -> None:
     """Set one tag of a version, past every rule about tags."""
     row = {"b_name": model, "b_version": version, "b_key": key, "b_value": value}
@@ -238,8 +247,7 @@ def _followers(moves: Sequence[Move], found: Sequence[VersionFacts]) -> tuple[di
     touched = {status for move in moves for status in (move.before, move.after)} & ALIASED
     followed, left = dict[str, int](), list[str]()
     for status in sorted(touched):
-        here = [facts for facts in found if facts.status is status]
-        last = max(here, key=lambda facts: (facts.entered_at or 0.0, facts.version), default=None)
+        last = _last_in(status, found)
         if last is None:
             left.append(status.value)
         else:
@@ -247,9 +255,14 @@ def _followers(moves: Sequence[Move], found: Sequence[VersionFacts]) -> tuple[di
     return followed, left
 
 
+def _last_in(status: Status, found: Iterable[VersionFacts]) -> VersionFacts | None:
+    here = [facts for facts in found if facts.status is status]
+    return max(here, key=lambda facts: (facts.entered_at or 0.0, facts.version), default=None)
+
+
 def _standing(row: Row[Any]) -> Standing:
     if row.status is not None:
-        return Standing(facts_of_row(row), row.current_stage, kept=True)
+        return Standing(replace(facts_of_row(row), model=row.known_as), row.current_stage, kept=True)
     status = status_of_stage(row.current_stage)
     since = None if row.last_updated_time is None else seconds(row.last_updated_time)
     derived = VersionFacts(row.known_as, row.number, status, since, served=status is Status.PRODUCTION)

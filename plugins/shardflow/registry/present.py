@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardflow.registry.lineage import Name, links_of
-from shardflow.registry.references import Registered, described, pages
-from shardflow.registry.registering import copied_from
+from shardflow.registry.bases import bases_of, children_shown, has_more_children, may_be, name_of
+from shardflow.registry.evidence import MODEL_ID
+from shardflow.registry.lineage import Name, links_of, relatives
+from shardflow.registry.references import Registered, described, pages, search_of
 
 PAGE, NEWEST = 1000, 100
 """So many versions are asked for at once, and when only a few can be new."""
@@ -45,13 +46,27 @@ class Present:
             return None
         return found if found.created == version.created else None
 
-    def made_from(self, base: Name) -> list[Registered]:
-        """Those that are a copy of a version, or were made from it.
+    def made_from(self, base: Registered) -> list[Registered]:
+        """Those that are a copy of a version, as it is now, or were made from it.
 
-        Of what was registered long ago, and told only since the last listing what it was made from, this does not know.
+        In MLflow's own registry, of what was registered long ago, and told only since the last listing what it was made
+        from, this does not know.
         """
-        found = self._there(lambda name, _: base in self._bases[name])
-        return [each for each in found if base in bases_of(each)]
+        told = children_shown(base) | (self._further_children(base) if has_more_children(base) else set())
+        found = self._there(lambda name, each: name in told or self._descends(each, self._bases[name], base))
+        return [each for each in found if name_of(each) in told or self._descends(each, bases_of(each), base)]
+
+    def is_among_last(self, version: Registered, last: int) -> bool:
+        """Whether a version is one of so many of the newest of its model."""
+        if not last:
+            return False
+        newer: set[int] = set()
+        for page in pages(self.client, search_of(version.model), "version_number DESC", min(last, PAGE)):
+            numbers = [int(each.version) for each in page if each.name == version.model]
+            newer.update(number for number in numbers if number > version.version)
+            if len(newer) >= last or version.version in numbers:
+                break
+        return len(newer) < last
 
     def in_use(self, location: str) -> bool:
         """Whether any version has files there, above or below."""
@@ -71,6 +86,17 @@ class Present:
         """A version was removed by the caller."""
         self.versions.pop(name_of(version), None)
         self._bases.pop(name_of(version), None)
+
+    def _descends(self, child: Registered, bases: Iterable[Name], base: Registered) -> bool:
+        called = name_of(base)
+        return any(each == called or (may_be(base, each, child) and not self._has(each[0])) for each in bases)
+
+    def _has(self, model: str) -> bool:
+        return any(model == each for each, _ in self.versions)
+
+    def _further_children(self, base: Registered) -> set[Name]:
+        found = (link for each in relatives(base, self.client) for link in links_of(each))
+        return {link.child for link in found if link.parent == name_of(base)}
 
     def _there(self, wanted: Callable[[Name, Registered], bool]) -> list[Registered]:
         """Those that are wanted, as they are now. One that is gone may have been renamed, so all are listed again."""
@@ -124,17 +150,12 @@ class Present:
             self._newest = max(self._newest, version.created)
 
 
-def name_of(version: Registered) -> Name:
-    return version.model, version.version
-
-
-def bases_of(version: Registered) -> set[Name]:
-    """What a version was made from: by its tag, and for a copy, which may have no tag, by its source."""
-    copied = copied_from(version.source)
-    return {link.parent for link in links_of(version)} | ({copied} if copied else set())
-
-
 def _may_share(version: Registered, location: str) -> bool:
-    """A logged model has a directory of its own, named by its id: who was registered from another need not be asked."""
+    """A logged model has a directory of its own, named by its id: who was registered from another need not be asked.
+
+    A location in no such directory may be above all of them.
+    """
     model = version.model_id
-    return model is None or version.source != f"models:/{model}" or model in location
+    if model is None or version.source != f"models:/{model}":
+        return True
+    return model in location or not MODEL_ID.search(location)

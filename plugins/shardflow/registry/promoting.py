@@ -12,6 +12,7 @@ from shardflow.registry.facts import VersionFacts
 from shardflow.registry.gate import Case, Gate, Hearing
 from shardflow.registry.lifecycle import MOVES, STAGES, not_allowed
 from shardflow.registry.moving import Standing, in_production, place, standings
+from shardflow.registry.naming import require_name
 from shardflow.registry.prompts import is_prompt
 from shardflow.registry.refusals import CONFLICT, refused_move
 from shardflow.registry.tables import Database
@@ -43,11 +44,15 @@ class Plan:
 
 
 def planned(db: Database, wanted: Wanted, at: float) -> Plan | None:
-    """The plan for a wish; None if there is no such version, or it is one of a prompt."""
+    """The plan for a wish; None if there is no such version, or it is one of a prompt.
+
+    Refused is one for a model whose name is spelt otherwise.
+    """
     found = standings(db, wanted.model, wanted.version)
     here = next((one for one in found if one.facts.version == wanted.version), None)
     if here is None or (not here.kept and is_prompt(db, wanted.model)):  # of prompts no facts are kept
         return None
+    require_name(here.facts.model, wanted.model, MOVED, wanted.version)
     move = _move(here, wanted, at, wanted.after, wanted.reason)
     giving_way = f"gives way to version {wanted.version}"
     others = [_move(one, wanted, at, Status.ARCHIVED, giving_way) for one in _in_the_way(found, wanted)]

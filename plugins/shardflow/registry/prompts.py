@@ -14,7 +14,7 @@ from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 from sqlalchemy import bindparam, select
 
 from shardflow.registry.audit import CREATED
-from shardflow.registry.refusals import Refused
+from shardflow.registry.refusals import CONFLICT, Refused
 from shardflow.registry.spelling import is_spelt
 from shardflow.registry.tables import Database
 
@@ -62,6 +62,22 @@ def without_files(prompt: str, source: str) -> None:
             model=prompt,
             after=source,
         )
+
+
+def unchanged(db: Database, model: str, source: str, *, prompt: bool) -> None:
+    """Refuse a version of what was no prompt when it was looked at and is one by now, or the other way round."""
+    if is_prompt(db, model) == prompt:
+        return
+    if not prompt:
+        without_files(model, source)
+    raise Refused(
+        "try again",
+        f"{model} was registered anew while its version was looked at",
+        action=CREATED,
+        model=model,
+        after=source,
+        code=CONFLICT,
+    )
 
 
 def _is_true(value: str | None) -> bool:

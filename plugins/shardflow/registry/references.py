@@ -33,6 +33,8 @@ class Registered:
     created: float
     tags: Mapping[str, str]
     stage: str = "None"
+    updated: float = 0.0
+    """When it was last changed otherwise than by a tag or an alias."""
 
     @property
     def name(self) -> str:
@@ -110,13 +112,20 @@ def described(found: Any, location: str | None = None) -> Registered:
         found.creation_timestamp / 1000,
         dict(found.tags),
         found.current_stage or "None",
+        (found.last_updated_timestamp or found.creation_timestamp) / 1000,
     )
 
 
 def versions_of(model: str, client: Any) -> list[Registered]:
     """All versions of a model, oldest first; where their files are is their source."""
-    escaped = model.replace("'", "\\'")
-    return sorted((described(found) for found in every(client, f"name='{escaped}'")), key=lambda each: each.version)
+    found = (described(each) for each in every(client, search_of(model)) if each.name == model)
+    return sorted(found, key=lambda each: each.version)
+
+
+def search_of(model: str) -> str | None:
+    """A search for the versions of a model. MLflow has no escapes: with both kinds of quotes, for all there are."""
+    quote = next((each for each in "'\"" if each not in model), None)
+    return f"name={quote}{model}{quote}" if quote else None
 
 
 def every(client: Any, wanted: str | None = None) -> Iterator[Any]:

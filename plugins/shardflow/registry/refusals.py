@@ -15,6 +15,7 @@ from mlflow.protos.databricks_pb2 import (
 
 from shardflow.errors import ShardflowError
 from shardflow.registry.audit import MOVED, REFUSED, Event
+from shardflow.registry.legible import legible
 from shardflow.registry.terms import Actor, Move, Refusal
 
 PERMISSION, CONFLICT, MALFORMED = PERMISSION_DENIED, RESOURCE_CONFLICT, INVALID_PARAMETER_VALUE
@@ -75,17 +76,17 @@ def setup_failed(error: ShardflowError) -> MlflowException:
 
 
 def noting(refused: Refused, actor: Actor, at: float) -> Event:
-    """The row of the trail for a refusal."""
+    """The row of the trail for a refusal, which may be of words that not every database keeps."""
     rules = {"rules": list(refused.rules)} if refused.rules else {}
     return Event(
         refused.action,
-        refused.model,
+        legible(refused.model),
         actor,
         at,
         refused.version,
-        refused.before,
-        refused.after,
+        legible(refused.before),
+        legible(refused.after),
         REFUSED,
-        refused.reason,
-        {"answer": refused.message, **rules},
+        legible(refused.reason),
+        {"answer": legible(refused.message), **rules},
     )

@@ -16,11 +16,11 @@ from shardflow.registry.moving import (
     STATUS_TAG,
     Standing,
     remove_alias,
-    standings,
     version_tags,
     write_alias,
     write_tag,
 )
+from shardflow.registry.naming import name_with_version
 from shardflow.registry.parents import OUTSIDE, Edge, add_edges
 from shardflow.registry.prompts import makes_a_prompt, misplaced
 from shardflow.registry.refusals import CONFLICT, MALFORMED, Refused
@@ -30,7 +30,7 @@ from shardflow.registry.terms import Actor, Status
 from shardflow.registry.versions import alias_of
 
 LONGEST_SHOWN = 200
-_OWN_SOURCE = re.compile(r"models:/([^/]+)/(\d+)")
+_OWN_SOURCE = re.compile(r"models:/([^/]+)/(\d{1,9})")
 _STILL_OPEN = frozenset({Status.DRAFT, Status.TESTING})
 
 
@@ -49,6 +49,17 @@ def claims_at_birth(db: Database, model: str, source: str, tags: Mapping[str, st
         raise misplaced(model, CREATED)
     reserved = {key: value for key, value in tags.items() if is_reserved(key)}
     origin = copied_from(source)
+    if origin:
+        known_as = name_with_version(db, *origin)
+        if known_as not in {None, origin[0]}:
+            raise Refused(
+                f"write models:/{known_as}/{origin[1]}",
+                f"{source} has another spelling of its name",
+                action=CREATED,
+                model=model,
+                after=source,
+                code=MALFORMED,
+            )
     if origin and reserved:
         reserved.pop(CHILDREN_TAG, None)  # there may be more children since the client looked
         known = version_tags(db, *origin)
@@ -83,6 +94,16 @@ def checked_claims(model: str, version: int | None, action: str, tags: Mapping[s
             after=", ".join(tags),
             code=MALFORMED,
         ) from error
+
+
+def claims_of_tag(model: str, version: int, key: str, value: str) -> Claims | Refused:
+    """What a tag says that is to be set on a version; for one that a model's version cannot have, the refusal."""
+    if makes_a_prompt(key):
+        return misplaced(model, TAGGED, version)
+    try:
+        return checked_claims(model, version, TAGGED, {key: value})
+    except Refused as refused:
+        return refused
 
 
 def born(db: Database, model: str, version: int, source: str, claims: Claims, actor: Actor, at: float) -> list[Event]:
@@ -130,24 +151,30 @@ def applied(db: Database, standing: Standing, claims: Claims, actor: Actor, at: 
 def _descend(db: Database, facts: VersionFacts, edges: Sequence[Edge]) -> None:
     """Note what a version was made from, all of which must be there."""
     for edge in edges:
-        parent = f"{edge.parent_model}/{edge.parent_version}"
-        known = edge.parent_version == OUTSIDE or edge.parent_version in _versions(db, edge.parent_model)
-        if not known or parent == f"{facts.model}/{facts.version}":
-            raise Refused(
-                "name a version that is registered, or one outside of the registry by its name alone",
-                f"{parent} cannot be a parent of {facts.model}/{facts.version}",
-                action=TAGGED,
-                model=facts.model,
-                version=facts.version,
-                after=parent,
-                code=MALFORMED,
+        if edge.parent_version == OUTSIDE:
+            continue
+        known_as = name_with_version(db, edge.parent_model, edge.parent_version)
+        if known_as is None or (known_as, edge.parent_version) == (facts.model, facts.version):
+            raise _no_parent(
+                facts, edge, "name a version that is registered, or one outside of the registry by its name alone"
             )
+        if known_as != edge.parent_model:
+            raise _no_parent(facts, edge, f"write {known_as}/{edge.parent_version}")
     add_edges(db, edges)
     show_children(db, edges)
 
 
-def _versions(db: Database, model: str) -> set[int]:
-    return {one.facts.version for one in standings(db, model)}
+def _no_parent(facts: VersionFacts, edge: Edge, remedy: str) -> Refused:
+    parent = f"{edge.parent_model}/{edge.parent_version}"
+    return Refused(
+        remedy,
+        f"{parent} cannot be a parent of {facts.model}/{facts.version}",
+        action=TAGGED,
+        model=facts.model,
+        version=facts.version,
+        after=parent,
+        code=MALFORMED,
+    )
 
 
 def _number(db: Database, facts: VersionFacts, semantic: Semantic) -> None:

@@ -21,18 +21,16 @@ def is_reserved_alias(alias: str) -> bool:
     return status_of_alias(alias) is not None or from_alias(plain(alias)) is not None
 
 
-def movable(model: str, version: int, alias: str) -> Status:
-    """The status that setting a reserved alias asks for; refuses those that are not to be set."""
+def not_set(model: str, version: int, alias: str) -> Refused:
+    """Why a reserved alias is not set that is none of a status, as it is written."""
     status = status_of_alias(alias)
-    if status in ALIASED and alias == status:
-        return status
     if status is None:
         remedy, found = f"set the tag {VERSION_TAG} instead", f"{alias} stands for a semantic version"
     elif status in ALIASED:
         remedy, found = f"write {status}", "aliases of statuses are in small letters"
     else:
         remedy, found = "move it to its status instead", f"{alias} is the name of a status"
-    raise Refused(remedy, found, action=ALIAS, model=model, version=version, after=alias)
+    return Refused(remedy, found, action=ALIAS, model=model, version=version, after=alias)
 
 
 def stays(model: str, alias: str) -> Refused:

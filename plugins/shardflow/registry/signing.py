@@ -33,7 +33,7 @@ from shardflow.registry.identities import identity_signer, own_sigstore
 from shardflow.registry.keys import key_path, password, private_key
 from shardflow.registry.policy.rules import TrustedKey
 from shardflow.registry.remembered import Remembered
-from shardflow.registry.signing_contents import Held, Said, Told, agreeing, read
+from shardflow.registry.signing_contents import Held, Said, Told, agreeing, notes_unlike, read, uncoverable
 from shardflow.registry.tokens import in_words, token_errors, token_uri
 from shardflow.store.errors import PathMissing
 from shardflow.transport.url import SCHEME
@@ -87,6 +87,7 @@ def without_key(*, ambient: bool) -> Sign:
 
 def signed(name: str, files: Files, sign: Sign) -> bytes:
     """The signature over files whose SHA-256 are known, as it is kept in `model.sig`."""
+    _require_signable(name, files)
     told = Told(
         {path: str(file.sha256) for path, file in files.items()},
         {path: Held(file.blake3, file.chunks) for path, file in files.items()},
@@ -102,6 +103,17 @@ def signed(name: str, files: Files, sign: Sign) -> bytes:
         return target.read_bytes()
 
 
+def _require_signable(name: str, files: Files) -> None:
+    if SIGNATURE_FILE in files:
+        raise SignatureRefused(
+            f"{name} has a file {SIGNATURE_FILE} of its own, where the signature would be",
+            remedy="log the model with another name for that file",
+        )
+    left_out = uncoverable(files)
+    if left_out is not None:
+        raise SignatureRefused(f"{name} has a file {left_out}, which signatures leave out", remedy=_WITHOUT_GIT)
+
+
 def _what_fails() -> tuple[type[Exception], ...]:
     return (RuntimeError, SigstoreError, *token_errors())
 
@@ -110,6 +122,9 @@ def checked(signature: bytes | None, files: Files, keys: Iterable[TrustedKey]) -
     """Whose of these keys has signed exactly these files."""
     if signature is None:
         return Checked((), "the model is not signed")
+    left_out = uncoverable(files)
+    if left_out is not None:
+        return Checked((), f"signatures leave out {left_out}: {_WITHOUT_GIT}")
     listed = repr(sorted(files.items())).encode()
     problems = {key.name: _problem_by(signature, files, listed, key) for key in keys}
     by = tuple(name for name, problem in problems.items() if problem is None)
@@ -146,6 +161,7 @@ _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _NOBODY = "it is signed by a key that the policy does not name"
 _UNDECIDED = "Sigstore cannot tell whether it holds"
 _OTHER_FILES = "the files are not those that were signed"
+_WITHOUT_GIT = "log the model without what is below .git and .github"
 _UNREAD = "another program made the signature, so that only reading all files can tell whether it holds"
 _NAMES = re.compile(
     r"(?:Hash mismatch for|(?:Extra files found|Missing files) in model [^:]*:) \\*'?(.+?)\\*['\"][:,\]]"
@@ -168,7 +184,10 @@ def problem_with(said: Said, files: Files, key: TrustedKey) -> str | None:
             problem = _in_words(str(error))
             by_another_program = not said.held and any(file.chunks for file in files.values())
             return _UNREAD if by_another_program and problem.startswith(_OTHER_FILES) else problem
-    return None
+    unlike = notes_unlike(said, files)
+    if unlike and not said.held:
+        return f"another program made the signature, which leaves out {', '.join(unlike)}"
+    return f"{_OTHER_FILES}: {', '.join(unlike)}" if unlike else None
 
 
 def stored_signature(location: str) -> bytes | None:

@@ -20,8 +20,9 @@ from model_signing._hashing.hashing import Digest
 
 from shardflow.registry.evidence_digests import BESIDE, Files, ModelFile
 
-GIT = (".git", ".gitattributes", ".github", ".gitignore")  # what model-signing leaves out by itself
-LEFT_OUT = frozenset({*BESIDE, *GIT})
+GIT_NOTES = frozenset({".gitattributes", ".gitignore"})
+GIT = frozenset({".git", ".github", *GIT_NOTES})
+"""What model-signing leaves out by itself, with all that is below. Of the notes this package's own entry tells."""
 
 _ENTRY = "shardflow"
 _UNLIKE = "00" * 32  # the digest of nothing
@@ -88,6 +89,27 @@ def _agreeing(said: Said, path: str, file: ModelFile) -> str | None:
     return said.sha256.get(path) if same else None
 
 
+def uncoverable(files: Files) -> str | None:
+    """A file that no signature is about."""
+    return next((path for path in files if _first(path) in GIT and path not in GIT_NOTES), None)
+
+
+def notes_unlike(said: Said, files: Files) -> list[str]:
+    """Notes of git that are not those that the signer saw."""
+    return [path for path in sorted(GIT_NOTES) if not _is_as_held(said.held.get(path), files.get(path))]
+
+
+def _is_as_held(held: Held | None, file: ModelFile | None) -> bool:
+    if held is None or file is None:
+        return held is None and file is None
+    both_in_stores = held.chunks is not None and file.chunks is not None
+    return held.chunks == file.chunks if both_in_stores else held.blake3 == file.blake3
+
+
+def _first(path: str) -> str:
+    return PurePosixPath(path).parts[0]
+
+
 class Told(hashing.Config):
     """Tells model-signing the digests of files, where it would read the files and compute them."""
 
@@ -98,15 +120,13 @@ class Told(hashing.Config):
 
     def hash(self, model_path: Any, *, files_to_hash: Any = None) -> manifest.Manifest:
         del files_to_hash
+        listed = {path: digest for path, digest in self._sha256.items() if _first(path) not in GIT}
+        left_out = sorted({*BESIDE, *GIT} - {_first(path) for path in listed})
         kind = _Kind(
-            {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": sorted(LEFT_OUT)},
+            {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": left_out},
             {path: msgspec.to_builtins(held) for path, held in self._held.items()},
         )
-        items = [
-            kind.new_item(path, Digest("sha256", bytes.fromhex(digest)))
-            for path, digest in self._sha256.items()
-            if PurePosixPath(path).parts[0] not in LEFT_OUT
-        ]
+        items = [kind.new_item(path, Digest("sha256", bytes.fromhex(digest))) for path, digest in listed.items()]
         return manifest.Manifest(str(model_path), items, kind)
 
     def add_ignored_paths(self, **_: Any) -> None:

@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import SchemaItem
 
 from shardflow.errors import ShardflowError
-from shardflow.registry.triggers import forbid_changes
+from shardflow.registry.triggers import are_forbidden, forbid_changes
 
 SCHEMA_VERSION = 1
 _PATIENCE = 20
@@ -165,22 +165,24 @@ def _are_there(engine: Engine) -> bool:
         return False
     with engine.connect() as connection:
         found = connection.execute(select(SCHEMA.c.version)).scalar()
+        whole = are_forbidden(connection, AUDIT.name)
     if found is not None and found > SCHEMA_VERSION:
         raise NewerDatabase(
             f"the registry's tables are of version {found}, and this release knows version {SCHEMA_VERSION}",
             remedy="install the newest shardflow here",
         )
-    return found is not None
+    return found is not None and whole
 
 
 def _make(engine: Engine) -> None:
     METADATA.create_all(engine)
     with engine.begin() as connection:
-        forbid_changes(connection, AUDIT.name)
+        forbid_changes(connection, AUDIT.name, AUDIT.c.seq.name)
         if connection.execute(select(AUDIT_HEAD.c.id)).first() is None:
             connection.execute(AUDIT_HEAD.insert().values(id=1, seq=0, hash=""))
         # Written last: whoever finds this row finds everything.
-        connection.execute(SCHEMA.insert().values(id=1, version=SCHEMA_VERSION))
+        if connection.execute(select(SCHEMA.c.id)).first() is None:
+            connection.execute(SCHEMA.insert().values(id=1, version=SCHEMA_VERSION))
 
 
 def dialect_of(db: Database) -> Dialect:

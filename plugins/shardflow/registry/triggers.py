@@ -9,6 +9,12 @@ _REFUSAL = "rows of {table} are never changed or removed"
 _SQLITE = (
     "CREATE TRIGGER IF NOT EXISTS {table}_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
 )
+# REPLACE removes rows without a word to the trigger for that, by their key or by what SQLite numbers them with.
+_SQLITE_REPLACED = (
+    "CREATE TRIGGER IF NOT EXISTS {table}_INSERT BEFORE INSERT ON {table} "
+    "WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key} OR rowid = NEW.rowid) "
+    "BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
+)
 _POSTGRESQL_FUNCTION = (
     "CREATE OR REPLACE FUNCTION {table}_stays() RETURNS trigger LANGUAGE plpgsql AS "
     "$$ BEGIN RAISE EXCEPTION '{refusal}'; END $$"
@@ -24,16 +30,24 @@ _MYSQL = (
 )
 
 
-def forbid_changes(connection: Connection, table: str) -> None:
+def forbid_changes(connection: Connection, table: str, key: str) -> None:
     """From here on this table only grows, on the databases that can be told so."""
-    refuse = f"EXECUTE FUNCTION {table}_stays()"
-    words = {"table": table, "refusal": _REFUSAL.format(table=table), "refuse": refuse}
+    words = {"table": table, "key": key, "refusal": _REFUSAL.format(table=table)}
     for statement in _statements(connection.dialect.name):
         connection.execute(text(statement.format(**words)))
+
+
+def are_forbidden(connection: Connection, table: str) -> bool:
+    """Whether a table has all of its triggers: in SQLite it may be from before the one that is made last."""
+    if connection.dialect.name != "sqlite":
+        return True
+    query = text("SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = :name")
+    return connection.execute(query, {"name": f"{table}_INSERT"}).first() is not None
 
 
 def _statements(dialect: str) -> list[str]:
     if dialect == "postgresql":
         return [_POSTGRESQL_FUNCTION, *_POSTGRESQL]
     patterns = [_SQLITE] if dialect == "sqlite" else [_MYSQL_CLEARED, _MYSQL]
-    return [pattern.replace("{verb}", verb) for verb in ("UPDATE", "DELETE") for pattern in patterns]
+    changes = [pattern.replace("{verb}", verb) for verb in ("UPDATE", "DELETE") for pattern in patterns]
+    return [*changes, _SQLITE_REPLACED] if dialect == "sqlite" else changes

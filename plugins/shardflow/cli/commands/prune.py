@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +14,7 @@ from shardflow.cli.units import count, moment, size
 
 if TYPE_CHECKING:
     from shardflow.registry.pruning import Plan, Removed
+    from shardflow.registry.remains import Remains
 
 
 @click.command("prune", short_help="Remove registered versions that nobody needs any more.")
@@ -37,7 +37,8 @@ def command(
     them: the version, its logged model, and the names of its files. Kept are the newest, all in testing, staging or
     production, what runs somewhere or did not long ago, and every version that one of these was made from.
 
-    Bytes are freed by 'shardflow gc' as far as no other version needs them; --gc begins that.
+    A run that fails or is stopped is finished by the next one. Bytes are freed by 'shardflow gc' as far as no other
+    version needs them; --gc begins that.
 
     \b
     Examples:
@@ -45,40 +46,52 @@ def command(
       shardflow prune llama bert --delete --gc
     """
     from shardflow.cli.registry import client
+    from shardflow.registry.policy.patterns import matches
     from shardflow.registry.pruning import Retention, all_versions, deployed, planned, remove
+    from shardflow.registry.remains import noted
 
     if collect and not delete:
         raise click.UsageError("--gc frees what --delete removed: name both")
     retention = Retention(last=keep_last, deployed_days=deployed_days)
+
+    def named(model: str) -> bool:
+        return any(matches(model, each) for each in models)
+
     with client() as mlflow:
+        begun = [each for each in noted(mlflow) if named(each.model)]
         versions, history = all_versions(mlflow), deployed(mlflow)
-        plan = planned(
-            versions, retention, time.time(), lambda name: any(fnmatchcase(name, each) for each in models), history
-        )
-        removed = remove(plan, mlflow) if delete else None
-    run.give(_document(plan, removed), _lines(plan, removed))
+        plan = planned(versions, retention, time.time(), named, history)
+        removed = remove(plan, mlflow, begun=begun) if delete else None
+    there = {each.name for each in versions}
+    unfinished = [each for each in begun if each.name not in there]
+    run.give(_document(plan, removed, unfinished), _lines(plan, removed, unfinished))
     for url in sorted(removed.stores) if removed and collect else ():
         _collect(run, url)
-    if removed and removed.refused:
+    if removed and (removed.refused or removed.left):
         raise click.exceptions.Exit(1)
 
 
-def _document(plan: Plan, removed: Removed | None) -> dict[str, object]:
+def _document(plan: Plan, removed: Removed | None, unfinished: list[Remains]) -> dict[str, object]:
     kept = [{"version": each.version.name, "reason": each.reason} for each in plan.kept]
     going = [each.name for each in plan.going]
-    return {"dry_run": removed is None, "going": going, "kept": kept, **(removed.as_dict() if removed else {})}
+    found = [{"version": each.name, "location": each.location} for each in unfinished]
+    document = {"dry_run": removed is None, "going": going, "kept": kept, "unfinished": found}
+    return {**document, **(removed.as_dict() if removed else {})}
 
 
-def _lines(plan: Plan, removed: Removed | None) -> Iterator[str]:
+def _lines(plan: Plan, removed: Removed | None, unfinished: list[Remains]) -> Iterator[str]:
     if removed is None:
         yield f"{count(len(plan.going), 'version')} can go, {len(plan.kept):,} stay"
         yield from columns([(f"  {each.title}", str(each.status), moment(each.created)) for each in plan.going], "<<<")
         yield from (f"  {each.version.title} stays: {each.reason}" for each in plan.kept)
-        if plan.going:
+        yield from (f"  {each.name} was removed, its files in {each.location} not yet" for each in unfinished)
+        if plan.going or unfinished:
             yield "nothing was removed: add --delete for that"
         return
     yield f"removed {count(len(removed.versions), 'version')} with {size(removed.size)} of files"
+    yield from (f"  finished {name}, which an earlier run had removed" for name in removed.finished)
     yield from (f"  {name} stays: {reason}" for name, reason in removed.refused)
+    yield from (f"  files of {each.version} left at {each.location}: {each.reason}" for each in removed.left)
     yield from (f"  shardflow gc {url} frees what nothing else needs" for url in sorted(removed.stores))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
+from shardflow.registry.policy.patterns import matches
 from shardflow.registry.policy.requirements import Requirement
 from shardflow.registry.terms import Move, Status
 
@@ -34,7 +34,7 @@ class Rule:
         return (
             move.after in self.to
             and (self.before is None or move.before in self.before)
-            and any(fnmatchcase(move.model, pattern) for pattern in self.models)
+            and any(matches(move.model, pattern) for pattern in self.models)
         )
 
 
