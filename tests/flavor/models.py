@@ -72,7 +72,7 @@ def anything(command: str) -> object:
     raise AssertionError(command)
 
 
-NET = "flavor.models:make_net"
+NET = "flavor.models:Net"
 
 
 def net(seed: int = 0, **arguments: int | bool) -> Net:

@@ -42,7 +42,7 @@ def test_a_card_tells_what_a_model_is_made_of(experiment: str) -> None:
     )  # fmt: skip
     text = text_of(info.model_id)
     assert "| Tensors | 19 of type F32, and 1 more name for some of them |" in text
-    assert "| Rebuilt from | `flavor.models:make_net` |" in text
+    assert "| Rebuilt from | `flavor.models:Net` |" in text
     assert re.search(r"\| Chunks by encoding \| \d+ \w+", text)
     assert "Parent" not in text
     assert "What changed" not in text

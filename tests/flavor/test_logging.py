@@ -137,6 +137,28 @@ def test_a_directory_keeps_what_lies_beside_its_weights(store: Store, tmp_path: 
     assert beside == {f"weights/{name}" for name in kept}
 
 
+def test_an_example_leaves_the_layers_of_a_training_in_their_modes() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    module.train()
+    module[1].eval()
+    info = flavor.log_model(module, name="net", trust=True, input_example=np.ones((2, 4), np.float32))
+    assert info.signature is not None
+    assert [module.training, module[0].training, module[1].training] == [True, True, False]
+
+
+class Counted(torch.nn.Linear):
+    """Keeps more than tensors in its state dict."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"seen": 1}
+
+
+def test_a_module_whose_state_is_more_than_tensors_is_told(store: Store) -> None:
+    with pytest.raises(CheckpointUnusable, match=r"the model's state dict .*'_extra_state' is a dict, not a tensor"):
+        flavor.log_model(Counted(2, 2), name="net", trust=True)
+    assert not [entry for entry in store.ls(recursive=True) if entry.path.endswith(".safetensors")]
+
+
 def test_tied_weights_are_stored_once_and_tied_again() -> None:
     module = net(tied=True)
     info = flavor.log_model(module, name="tied", factory=NET, factory_arguments={"tied": True})

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from shardflow.flavor import memory
-from shardflow.flavor.memory import WORTH_HUGE_PAGES, empty
+from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.memory import WORTH_HUGE_PAGES, empty, empty_for
 
 LARGE = (WORTH_HUGE_PAGES // 4, 3)
 
@@ -37,6 +38,12 @@ def test_a_tensor_has_its_shape_and_type_and_can_be_written(shape: tuple[int, ..
     assert (tuple(made.shape), made.dtype, made.is_contiguous()) == (shape, dtype, True)
     made.fill_(1)
     assert bool((made == 1).all())
+
+
+@pytest.mark.parametrize("shape", [(1 << 50,), (1 << 62, 4), (-1,), (0, 1 << 64), (0, (1 << 63) - 1, (1 << 63) - 1)])
+def test_a_tensor_that_there_is_no_memory_for_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(CheckpointUnusable, match=r"there is no memory for step 3: w, which is float32 \["):
+        empty_for("step 3: w", shape, torch.float32)
 
 
 def test_large_tensors_lie_in_huge_pages_and_small_ones_do_not(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -68,6 +69,50 @@ def test_new_versions_may_be_of_the_same_model(large: Store, elsewhere: str) -> 
     assert same(flavor.load_model(f"models:/{name}/6"), net(2))
     again = flavor.migrate(str(large.url), model=name, register_as=name)
     assert [version.registered for version in again.versions] == ["4", "5", "6"]
+
+
+@pytest.fixture
+def own_registry(tracking_uri: str, tmp_path: Path) -> Iterator[str]:
+    """The name of an experiment in an ordinary directory, where models are registered in Shardflow's registry."""
+    database = shutil.copy(tracking_uri.removeprefix("sqlite:///"), tmp_path / "registry.db")
+    before = mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{database}")
+    mlflow.set_registry_uri(f"shardflow-sqlite:///{database}")
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment(tmp_path.name, (tmp_path / "artifacts").as_uri()))
+    yield "llama"
+    mlflow.set_registry_uri(before)
+
+
+@pytest.mark.parametrize(("name", "numbers"), [("llama stored", ["1", "2", "3"]), ("llama", ["4", "5", "6"])])
+def test_shardflows_own_registry_takes_the_tags_and_begins_each_copy_as_a_draft(
+    large: Store, own_registry: str, name: str, numbers: list[str]
+) -> None:
+    log_three(own_registry)
+    client = mlflow.MlflowClient()
+    client.set_model_version_tag("llama", "2", "shardflow.version", "1.4.0")
+    client.set_model_version_tag("llama", "2", "shardflow.parents", '[{"model": "llama", "version": 1}]')
+    client.set_model_version_tag("llama", "2", "shardflow.deployment", '{"target": "eu"}')
+    client.set_model_version_tag("llama", "2", "shardflow.status", "testing")
+    client.set_registered_model_alias("llama", "best", "2")
+    done = flavor.migrate(f"{large.url}/registry", model="llama", register_as=name)
+    assert [version.problem for version in done.versions] == ["", "", ""]
+    assert [version.registered for version in done.versions] == numbers
+    old, new = client.get_model_version("llama", "2"), client.get_model_version(name, numbers[1])
+    assert old.tags["shardflow.status"] == "testing"
+    assert old.tags[MOVED_TO] == new.source == f"{large.url}/registry/llama/2"
+    assert {key: value for key, value in new.tags.items() if key.startswith("shardflow.")} == {
+        "shardflow.status": "draft",
+        "shardflow.parents": old.tags["shardflow.parents"],
+        MOVED_FROM: "models:/llama/2",
+        **({} if name == "llama" else {"shardflow.version": "1.4.0"}),
+    }
+    aliases = client.get_registered_model(name).aliases
+    if name == "llama":
+        assert str(aliases["best"]) == "2"
+    else:
+        assert {alias: str(number) for alias, number in aliases.items()} == {"best": "2", "v1-4-0": "2"}
+    again = flavor.migrate(f"{large.url}/registry", model="llama", register_as=name)
+    assert [version.registered for version in again.versions] == numbers
 
 
 def test_the_models_of_an_experiment_come_under_the_paths_that_mlflow_gives_them(

@@ -64,7 +64,15 @@ def test_a_parent_without_digests_is_a_parent_all_the_same(elsewhere: str) -> No
     assert mlflow.get_logged_model(second.model_id).tags["shardflow.parent"] == first.model_id
 
 
-@pytest.mark.parametrize("content", ["{", '{"tensors": {"a": 5}, "aliases": {}}', '{"tensors": [], "aliases": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"tensors": {"a": 5}, "aliases": {}}',
+        '{"tensors": [], "aliases": {}}',
+        '{"tensors": {}, "aliases": {}, "more": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    ],
+)
 def test_digests_that_make_no_sense_are_warned_of(
     content: str, elsewhere: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

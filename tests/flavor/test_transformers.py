@@ -53,6 +53,49 @@ def test_a_directory_that_transformers_saved_is_a_model(llama: Any, tmp_path: Pa
     assert np.array_equal(answer["logits"], llama(WORDS).logits.detach().numpy())
 
 
+def test_how_a_model_writes_is_as_it_was_set(llama: Any) -> None:
+    llama.generation_config.update(max_new_tokens=7, pad_token_id=2, eos_token_id=99, repetition_penalty=1.7)
+    loaded: Any = flavor.load_model(flavor.log_model(llama, name="llama").model_uri)
+    assert loaded.generation_config.to_dict() == llama.generation_config.to_dict()
+    assert torch.equal(loaded.generate(WORDS), llama.generate(WORDS))
+
+
+def with_another_head(model: Any) -> None:
+    model.lm_head = torch.nn.Sequential(torch.nn.Linear(32, 16), torch.nn.Linear(16, 100))
+
+
+def with_one_more_parameter(model: Any) -> None:
+    model.model.norm.register_parameter("gate", torch.nn.Parameter(torch.ones(1)))
+
+
+def with_more_classes(model: Any) -> None:
+    model.lm_head = torch.nn.Linear(32, 7, bias=False)
+
+
+@pytest.mark.parametrize("change", [with_another_head, with_one_more_parameter, with_more_classes])
+def test_a_model_that_is_not_as_its_config_says_is_not_made_from_it(llama: Any, change: Any) -> None:
+    change(llama)
+    with pytest.raises(
+        NotRebuildable, match=r"make a LlamaForCausalLM again: its config does not tell of .*trust=True"
+    ):
+        flavor.log_model(llama, name="llama")
+    info = flavor.log_model(llama, name="llama", trust=True)
+    loaded: Any = flavor.load_model(info.model_uri, trust=True)
+    assert torch.equal(loaded(WORDS).logits, llama(WORDS).logits)
+
+
+def test_nothing_is_made_up_for_a_directory_whose_weights_are_not_those_of_its_config(
+    llama: Any, tmp_path: Path
+) -> None:
+    with_another_head(llama)
+    llama.config.tie_word_embeddings = False
+    llama.save_pretrained(tmp_path / "saved")
+    uri = flavor.log_model(tmp_path / "saved", name="llama").model_uri
+    with pytest.raises(NotRebuildable, match=r"has no weights that fit lm_head.weight of the LlamaForCausalLM"):
+        flavor.load_model(uri)
+    assert "lm_head.0.weight" in flavor.load_state_dict(uri)
+
+
 def test_weights_become_the_type_that_is_asked_for(llama: Any) -> None:
     loaded = flavor.load_model(flavor.log_model(llama, name="llama").model_uri, dtype="bfloat16")
     assert {each.dtype for each in loaded.parameters()} == {torch.bfloat16}

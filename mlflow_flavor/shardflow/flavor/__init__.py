@@ -1,7 +1,7 @@
 """The MLflow flavor: models of any size logged to a store and loaded from it, without a second copy of their weights.
 
 import shardflow.flavor
-info = shardflow.flavor.log_model(model, name="llama", factory="my_models:make_llama")
+info = shardflow.flavor.log_model(model, name="llama", factory="my_models:Llama")
 model = shardflow.flavor.load_model(info.model_uri)
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,28 @@ from typing import Any
 import torch
 
 from shardflow.flavor.contents import Content, FileContent
+from shardflow.flavor.directories import TORCH_INDEX_FILE, is_of_training
 from shardflow.flavor.errors import CheckpointUnusable, ShardMissing, TrustRequired
 from shardflow.flavor.header import Header, read_header
 from shardflow.flavor.index import INDEX_FILE, read_index
 from shardflow.flavor.tensors import TensorInfo
 from shardflow.store.sources import FileSource, file_source
 
-TORCH_INDEX_FILE = "pytorch_model.bin.index.json"
 TORCH_ENDINGS = frozenset({".pt", ".pth", ".bin", ".ckpt"})
+TORCH_FAILURES = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+    pickle.UnpicklingError,
+)
+"""What torch.load raises for a file that is damaged; it has no error of its own."""
 _INSIDE = ("state_dict", "model_state_dict", "model")
 
 
@@ -50,10 +64,12 @@ def weight_files(path: Path) -> list[Path]:
     for index in (INDEX_FILE, TORCH_INDEX_FILE):
         if (path / index).is_file():
             return _indexed(path, index)
-    if (path / "model.safetensors").is_file():
-        return [path / "model.safetensors"]
+    for usual in ("model.safetensors", "pytorch_model.bin"):
+        if (path / usual).is_file():
+            return [path / usual]
     found = sorted(path.glob("*.safetensors"))
     found = found or sorted(file for file in path.iterdir() if file.suffix in TORCH_ENDINGS and file.is_file())
+    found = [file for file in found if not is_of_training(file)]
     if not found:
         raise CheckpointUnusable(
             f"{path} has no weights in it", remedy="name a directory with *.safetensors or pytorch_model.bin"
@@ -79,9 +95,30 @@ def load_torch(file: Path, *, trust: bool) -> dict[str, torch.Tensor]:
             f"{file} holds more than tensors, and opening it would run code",
             remedy="pass trust=True if you know who wrote it",
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except TORCH_FAILURES as error:
         raise _unreadable(file, error) from None
     return _state_dict_in(loaded, file)
+
+
+def load_all_torch(files: Iterable[Path], *, trust: bool) -> dict[str, torch.Tensor]:
+    """The state dicts of several files as one."""
+    found: dict[str, torch.Tensor] = {}
+    homes: dict[str, Path] = {}
+    for file in files:
+        loaded = load_torch(file, trust=trust)
+        require_own_names(loaded, file, homes)
+        found |= loaded
+    return found
+
+
+def require_own_names(names: Iterable[str], file: Path, homes: dict[str, Path]) -> None:
+    """That no tensor of a file is in an earlier one too; `homes` tells the files of all so far."""
+    for name in names:
+        if name in homes:
+            raise CheckpointUnusable(
+                f"{name} is in {homes[name]} and in {file}", remedy="log the one of them that is the model"
+            )
+        homes[name] = file
 
 
 def _loaded(file: Path, trust: bool) -> object:

@@ -47,8 +47,16 @@ def as_tensor(memory: memoryview) -> torch.Tensor:
 
 def as_memory(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous tensor of the CPU, in place."""
-    array: Any = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    array: Any = as_bytes(tensor).numpy()
     return memoryview(array)
+
+
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a contiguous tensor as torch sees them, in place."""
+    flat = tensor.detach().reshape(-1)
+    if flat.numel() == 1:  # contiguous with any stride, and seen as bytes with none but 1
+        flat = flat.as_strided((1,), (1,))
+    return flat.view(torch.uint8)
 
 
 def _copy_ragged(tensor: torch.Tensor, offset: int, target: memoryview) -> None:

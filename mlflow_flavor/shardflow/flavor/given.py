@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from shardflow.flavor.checkpoints import load_torch, weight_files
+from shardflow.flavor.checkpoints import load_all_torch, weight_files
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.formats.places import in_store
 from shardflow.flavor.formats.registry import DEFAULT, format_of
@@ -38,10 +38,7 @@ def state_of(model: Any, stack: ExitStack, *, trust: bool = False) -> State:
     files = weight_files(Path(model))
     if all(file.suffix == ".safetensors" for file in files):
         return stack.enter_context(open_local(Path(model), DEFAULT))
-    values: dict[str, torch.Tensor] = {}
-    for file in files:
-        values |= load_torch(file, trust=trust)
-    return MemoryState.of(values)
+    return MemoryState.of(load_all_torch(files, trust=trust))
 
 
 def _needs_format(place: str | Path) -> bool:

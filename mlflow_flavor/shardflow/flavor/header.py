@@ -8,11 +8,13 @@ from math import prod
 
 import msgspec
 
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.errors import CheckpointUnusable
-from shardflow.flavor.tensors import BYTES_OF, TensorInfo
+from shardflow.flavor.tensors import BYTES_OF, TensorInfo, is_possible
 from shardflow.layout import ReadAt
 
 LARGEST_HEADER = 100 << 20  # what the format allows
+NOT_A_TENSOR = "__metadata__"  # what the header calls the texts that its writer adds
 _ALIGNED = 8
 
 
@@ -40,14 +42,9 @@ class _Stored(msgspec.Struct):
     data_offsets: tuple[int, int]
 
 
-_TABLE = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_STORED = msgspec.json.Decoder(_Stored)
-_TEXTS = msgspec.json.Decoder(dict[str, str])
-
-
 def made_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
     """The bytes before the first tensor, for tensors that follow each other in this order."""
-    table: dict[str, object] = {"__metadata__": dict(metadata)}
+    table: dict[str, object] = {NOT_A_TENSOR: dict(metadata)}
     end = 0
     for tensor in tensors:
         begin, end = end, end + tensor.size
@@ -68,10 +65,10 @@ def read_header(read_at: ReadAt, size: int, name: str) -> Header:
     if size < 8 or length > min(LARGEST_HEADER, size - 8):
         raise _unusable(name, "its header does not fit into it")
     try:
-        table = _TABLE.decode(read_at(8, length))
-        metadata = _TEXTS.decode(table.pop("__metadata__", msgspec.Raw(b"{}")))
-        stored = {tensor: _STORED.decode(raw) for tensor, raw in table.items()}
-    except msgspec.MsgspecError:
+        table = decoded(read_at(8, length), dict[str, msgspec.Raw])
+        metadata = decoded(table.pop(NOT_A_TENSOR, msgspec.Raw(b"{}")), dict[str, str])
+        stored = {tensor: decoded(raw, _Stored) for tensor, raw in table.items()}
+    except Undecodable:
         raise _unusable(name, "its header is not one of tensors") from None
     base = 8 + length
     return Header(
@@ -83,8 +80,10 @@ def _entry(stored: _Stored, base: int, size: int, name: str) -> Entry:
     begin, end = stored.data_offsets
     if stored.dtype not in BYTES_OF:
         raise _unusable(name, f"elements of type {stored.dtype} are not known here")
-    if not 0 <= begin <= end <= size - base or min(stored.shape, default=0) < 0:
+    if not 0 <= begin <= end <= size - base:
         raise _unusable(name, "it lies outside of the file")
+    if not is_possible(stored.dtype, stored.shape):
+        raise _unusable(name, f"there can be no tensor of the shape {list(stored.shape)}")
     if prod(stored.shape) * BYTES_OF[stored.dtype] != end - begin:
         raise _unusable(name, f"its {end - begin} bytes are not what its shape needs")
     return Entry(stored.dtype, stored.shape, base + begin, end - begin)

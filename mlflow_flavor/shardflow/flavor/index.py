@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.plans import Plan
 
@@ -37,8 +38,8 @@ def made_index(plan: Plan) -> bytes:
 def read_index(data: bytes, name: str) -> Index:
     """An index whose files are all in its own directory."""
     try:
-        files = msgspec.json.decode(data, type=_Stored).weight_map
-    except msgspec.MsgspecError:
+        files = decoded(data, _Stored).weight_map
+    except Undecodable:
         raise CheckpointUnusable(f"{name} is no index of weights", remedy="write it again") from None
     for tensor, file in files.items():
         if not file or file in (".", "..") or "/" in file or "\\" in file or "\0" in file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from mlflow.environment_variables import MLFLOW_DEFAULT_PREDICTION_DEVICE
 
 from shardflow.flavor.code import add_code
 from shardflow.flavor.errors import NotRebuildable
+from shardflow.flavor.factories import built, require_own_home
 from shardflow.flavor.filling import Order, fill
-from shardflow.flavor.folders import LocalFolder, StoreFolder
+from shardflow.flavor.folders import Folder, LocalFolder, StoreFolder
 from shardflow.flavor.formats.models import FormatWeights, weights_in
-from shardflow.flavor.modules import assign, built, from_transformers
+from shardflow.flavor.modules import assign
 from shardflow.flavor.places import model_folder
 from shardflow.flavor.reading import Wanted
 from shardflow.flavor.recipe import CONFIG_FILE, Factory, HuggingFace, Skeleton
@@ -23,6 +24,7 @@ from shardflow.flavor.serving import Predictor
 from shardflow.flavor.skeleton import load_skeleton
 from shardflow.flavor.slicing import Slices
 from shardflow.flavor.stored_weights import Patterns, StoredWeights
+from shardflow.flavor.transformers_models import GENERATION_FILE, from_transformers
 
 MODEL_FILE = "MLmodel"
 WEIGHTS = "weights"
@@ -71,7 +73,7 @@ def load_model(
         if into is not None:
             _verify(weights)
             return fill(into, weights, order=order, wanted=wanted, slices=slices)
-        return _rebuilt(weights, wanted, trust=trust)
+        return _rebuilt(weights, wanted, _came_to(weights.folder, dst_path), trust=trust)
 
 
 def load_state_dict(
@@ -108,12 +110,15 @@ def iter_tensors(
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Predictor:
-    """What `mlflow.pyfunc.load_model` calls, with the directory of the weights."""
+    """What `mlflow.pyfunc.load_model` calls, with the directory of the weights.
+
+    By then MLflow has imported what `MLmodel` names, with the code that came with the model.
+    """
     config = model_config or {}
     device = torch.device(config.get("device") or _default_device())
     with weights_in(LocalFolder(Path(path))) as weights:
         wanted = _wanted(config.get("dtype"), device)
-        return Predictor(_rebuilt(weights, wanted, trust=bool(config.get("trust"))).to(device), device)
+        return Predictor(_rebuilt(weights, wanted, None, trust=bool(config.get("trust"))).to(device), device)
 
 
 @contextmanager
@@ -133,7 +138,18 @@ def _opened(
         yield weights
 
 
-def _rebuilt(weights: StoredWeights | FormatWeights, wanted: Wanted, *, trust: bool) -> torch.nn.Module:
+def _came_to(folder: Folder, dst_path: str | None) -> list[Path]:
+    """The directories that files of the model were put into."""
+    found = [] if dst_path is None else [Path(dst_path)]
+    if isinstance(folder, LocalFolder):
+        above = folder.directory.absolute().parent
+        found.append(above if (above / MODEL_FILE).is_file() else folder.directory)
+    return found
+
+
+def _rebuilt(
+    weights: StoredWeights | FormatWeights, wanted: Wanted, came_to: Sequence[Path] | None, *, trust: bool
+) -> torch.nn.Module:
     rebuild = weights.recipe.rebuild if weights.recipe else None
     name = weights.folder.name
     if rebuild is None:
@@ -144,14 +160,18 @@ def _rebuilt(weights: StoredWeights | FormatWeights, wanted: Wanted, *, trust: b
     skeleton = weights.small_file(rebuild.file) if isinstance(rebuild, Skeleton) and trust else b""
     if isinstance(rebuild, Skeleton) and not trust:
         load_skeleton(skeleton, {}, name=name, trust=False)
-    module = built(rebuild, trust=trust) if isinstance(rebuild, Factory) else None
+    if isinstance(rebuild, HuggingFace) and not trust and came_to is not None:
+        require_own_home("transformers", came_to)
+    module = built(rebuild, trust=trust, came_to=came_to) if isinstance(rebuild, Factory) else None
     _verify(weights)
     tensors = weights.read_all(weights.names(), wanted)
     if isinstance(rebuild, HuggingFace):
-        module = from_transformers(rebuild, weights.small_file(CONFIG_FILE), tensors, name).eval()
-    elif module is None:
-        module = load_skeleton(skeleton, tensors, name=name, trust=trust)
+        generation = weights.small_file(GENERATION_FILE) if GENERATION_FILE in weights.folder.names() else None
+        module = from_transformers(rebuild, weights.small_file(CONFIG_FILE), tensors, name, generation).eval()
+    elif isinstance(rebuild, Skeleton):
+        module = load_skeleton(skeleton, tensors, name=f"{name}/{rebuild.file}", trust=trust)
     else:
+        assert module is not None
         assign(module, tensors)
     return module.to(wanted.device) if wanted.device is not None else module
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
+from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.store.memory import buffer
 
 WORTH_HUGE_PAGES = 4 << 20
@@ -27,6 +28,17 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     size = torch.empty(shape, dtype=dtype, device="meta").nbytes
     memory = _of_huge_pages(size) if size >= WORTH_HUGE_PAGES else None
     return torch.empty(shape, dtype=dtype) if memory is None else torch.frombuffer(memory, dtype=dtype).view(shape)
+
+
+def empty_for(name: str, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """The same for a tensor that is to be read, whose name is told where there is no memory for it."""
+    try:
+        return empty(shape, dtype)
+    except (OSError, RuntimeError, MemoryError, OverflowError, TypeError):
+        raise CheckpointUnusable(
+            f"there is no memory for {name}, which is {str(dtype).removeprefix('torch.')} {list(shape)}",
+            remedy="read it in parts, or on a larger machine",
+        ) from None
 
 
 def _of_huge_pages(size: int) -> memoryview | None:

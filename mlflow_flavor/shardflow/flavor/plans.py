@@ -7,9 +7,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shardflow.errors import ShardflowError
+from shardflow.flavor.errors import TensorUnusable
 from shardflow.flavor.evening import evened
+from shardflow.flavor.header import NOT_A_TENSOR
 from shardflow.flavor.parts import block_of, layer_of, part_of
-from shardflow.flavor.tensors import TensorInfo, without_ties
+from shardflow.flavor.tensors import OTHER_NAME, TensorInfo, require_texts, without_ties
 
 MAX_SHARD_BYTES = 2_000_000_000  # decimal, as Hugging Face counts
 AUTO = "auto"
@@ -60,12 +62,23 @@ def plan(tensors: Iterable[TensorInfo], method: str = AUTO, max_shard_bytes: int
     if method not in (AUTO, *METHODS):
         raise PlanUnknown(f"there is no sharding called {method!r}", remedy=f"use one of {', '.join([AUTO, *METHODS])}")
     kept, aliases = without_ties(tensors)
+    require_nameable(kept, aliases)
     if method == AUTO:
         method = _fitting(kept, max_shard_bytes)
     shards = [kept] if method == ONE_FILE else METHODS[method](kept, max_shard_bytes)
     files = shard_files(len(shards))
     made = tuple(Shard(file, tuple(shard)) for file, shard in zip(files, shards, strict=True))
     return Plan(method, made, aliases)
+
+
+def require_nameable(tensors: Iterable[TensorInfo], aliases: Iterable[str]) -> None:
+    """Refuse names that the header of a safetensors file cannot have."""
+    names = [tensor.name for tensor in tensors]
+    require_texts([*names, *aliases])
+    if NOT_A_TENSOR in names:
+        raise TensorUnusable(
+            f"a tensor is called {NOT_A_TENSOR}, which in safetensors is no tensor's name", remedy=OTHER_NAME
+        )
 
 
 def shard_files(count: int) -> list[str]:

@@ -11,7 +11,7 @@ from shardflow.flavor.copying import as_memory
 from shardflow.flavor.errors import ShardAltered
 from shardflow.flavor.folders import OpenFile
 from shardflow.flavor.header import Entry
-from shardflow.flavor.memory import empty
+from shardflow.flavor.memory import empty_for
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.torch_types import TORCH_TYPES
 
@@ -47,7 +47,7 @@ class TensorReader:
             pages = self._pages(box) if wanted.mapped and dtype == stored else None
             if pages is not None:
                 return torch.frombuffer(pages, dtype=dtype).view(shape)
-            target = empty(shape, dtype)
+            target = empty_for(self.name, shape, dtype)
         else:
             target = torch.empty(shape, dtype=dtype, device=device)
         self.fill(target, box)
@@ -57,14 +57,18 @@ class TensorReader:
         """The part in a box, into memory that is there."""
         if not target.numel():
             return
-        as_stored = target.dtype == TORCH_TYPES[self.entry.dtype] and target.device.type == "cpu"
-        if self._is_all(box) and as_stored and target.is_contiguous():
+        if self._is_all(box) and self._is_as_stored(target):
             self._read_into(self.entry.offset, target)
         else:
             self._fill(target.detach(), self.entry.offset, self.entry.shape, box)
 
     def _is_all(self, box: Box) -> bool:
         return all(each == slice(0, extent, None) for each, extent in zip(box, self.entry.shape, strict=True))
+
+    def _is_as_stored(self, target: torch.Tensor) -> bool:
+        """Whether the bytes that are stored are those that belong into its memory."""
+        of_type = target.dtype == TORCH_TYPES[self.entry.dtype] and target.device.type == "cpu"
+        return of_type and target.is_contiguous() and not target.is_conj() and not target.is_neg()
 
     def _pages(self, box: Box) -> memoryview | None:
         length = prod(self.entry.shape) * TORCH_TYPES[self.entry.dtype].itemsize

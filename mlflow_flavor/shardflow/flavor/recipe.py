@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.errors import CheckpointUnusable
 
 RECIPE_FILE = "recipe.json"
@@ -32,6 +33,9 @@ class Skeleton(msgspec.Struct, frozen=True, tag="pickle"):
 
     file: str = SKELETON_FILE
 
+    def __post_init__(self) -> None:
+        _require_inside(self.file)
+
 
 Rebuild = Factory | HuggingFace | Skeleton
 
@@ -42,6 +46,9 @@ class StoredFile(msgspec.Struct, frozen=True):
     name: str
     size: int
     digest: str  # BLAKE3, in hexadecimal
+
+    def __post_init__(self) -> None:
+        _require_inside(self.name)
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -55,14 +62,19 @@ class Recipe(msgspec.Struct, frozen=True):
     checkpoint: str = "safetensors"  # the format of the weights
 
 
+def _require_inside(name: str) -> None:
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError(f"a file is not in the model: {name!r:.80}")
+
+
 def encode_recipe(recipe: Recipe) -> bytes:
     return msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n"
 
 
 def decode_recipe(data: bytes, name: str) -> Recipe:
     try:
-        recipe = msgspec.json.decode(data, type=Recipe)
-    except msgspec.MsgspecError as error:
+        recipe = decoded(data, Recipe)
+    except Undecodable as error:
         raise CheckpointUnusable(f"{name} cannot be understood: {error}", remedy="log the model again") from None
     if recipe.format != 1:
         raise CheckpointUnusable(

@@ -26,12 +26,13 @@ from mlflow.utils.model_utils import (
 from shardflow.flavor import FLAVOR_NAME, environment
 from shardflow.flavor.card import CARD_FILE, Description, card_of
 from shardflow.flavor.errors import NotRebuildable
+from shardflow.flavor.factories import checked_factory
 from shardflow.flavor.formats.models import written_as
 from shardflow.flavor.formats.registry import DEFAULT, requirements_of
 from shardflow.flavor.given import opened_checkpoint, state_of
 from shardflow.flavor.lineage import changes_from, changes_told_by_digests, found_parent, note, parent_of
 from shardflow.flavor.loading import WEIGHTS
-from shardflow.flavor.modules import checked_factory
+from shardflow.flavor.modes import in_evaluation
 from shardflow.flavor.places import is_store_url
 from shardflow.flavor.plans import AUTO, MAX_SHARD_BYTES
 from shardflow.flavor.recipe import (
@@ -47,6 +48,7 @@ from shardflow.flavor.recipe import (
 from shardflow.flavor.serving import Predictor
 from shardflow.flavor.skeleton import pickled_skeleton
 from shardflow.flavor.tensor_digests import write_digests
+from shardflow.flavor.transformers_models import beyond_its_config, is_of_transformers
 from shardflow.flavor.weights import Sharding, Weights, weights_of
 from shardflow.flavor.writing import Written, into_directory, into_store, write_beside
 
@@ -232,10 +234,9 @@ def _describe(
 ) -> None:
     example = _save_example(mlflow_model, input_example, str(directory)) if input_example is not None else None
     if signature is None and example is not None and isinstance(model, torch.nn.Module):
-        training = model.training
         device = next((parameter.device for parameter in model.parameters()), None)
-        signature = _infer_signature_from_input_example(example, Predictor(model, device))
-        model.train(training)
+        with in_evaluation(model):
+            signature = _infer_signature_from_input_example(example, Predictor(model, device))
     if signature is not None and signature is not False:
         mlflow_model.signature = signature
     if metadata is not None:
@@ -256,8 +257,10 @@ def _rebuild(
     if weights.rebuild is not None or not isinstance(model, torch.nn.Module):
         return weights.rebuild
     if not trust:
+        changed = beyond_its_config(model) if is_of_transformers(model) else []
+        beyond = f": its config does not tell of {', '.join(changed[:3])}" if changed else ""
         raise NotRebuildable(
-            f"nothing says how to make a {type(model).__name__} again",
+            f"nothing says how to make a {type(model).__name__} again{beyond}",
             remedy="pass factory='package.module:function', or trust=True to pickle the module without its weights, "
             "or log model.state_dict()",
         )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import cloudpickle
 import torch
 
+from shardflow.errors import ShardflowError
 from shardflow.flavor.errors import CheckpointUnusable, TrustRequired
 
 
@@ -27,7 +28,14 @@ def load_skeleton(data: bytes, tensors: Mapping[str, torch.Tensor], *, name: str
             f"{name} is a pickled module, and opening it runs code that came with the model",
             remedy="pass trust=True (model_config={'trust': True} for pyfunc) if you know who logged it",
         )
-    module = _Unpickler(data, tensors).load()
+    try:
+        module = _Unpickler(data, tensors).load()
+    except ShardflowError:
+        raise
+    except Exception as error:  # what is pickled may raise anything
+        raise CheckpointUnusable(
+            f"{name} cannot be opened: {error}", remedy="install what the module is made of, or log the model again"
+        ) from error
     if not isinstance(module, torch.nn.Module):
         raise CheckpointUnusable(f"{name} holds a {type(module).__name__}, not a module", remedy="log the model again")
     return module

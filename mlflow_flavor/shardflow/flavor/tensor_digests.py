@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from shardflow.flavor.changes import Changes, Status, changes_of
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.header import Entry, read_header
 
@@ -56,10 +57,10 @@ def logged_digests(location: str, weights: str) -> TensorDigests | None:
     try:
         with TemporaryDirectory() as scratch:
             fetched = get_artifact_repository(location).download_artifacts(f"{weights}/{DIGESTS_FILE}", scratch)
-            found = msgspec.json.decode(Path(fetched).read_bytes(), type=TensorDigests)
+            found = decoded(Path(fetched).read_bytes(), TensorDigests)
     except (MlflowException, OSError):
         return None
-    except msgspec.MsgspecError as error:
+    except Undecodable as error:
         raise CheckpointUnusable(
             f"{DIGESTS_FILE} of {location} cannot be understood: {error}", remedy="log that model again"
         ) from None

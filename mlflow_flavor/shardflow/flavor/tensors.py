@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from math import prod
 
+from shardflow.flavor.errors import TensorUnusable
+
 BYTES_OF = {
     "F64": 8,
     "F32": 4,
@@ -30,6 +32,16 @@ BYTES_OF = {
 """Bytes of one element, by the name that safetensors gives a type."""
 
 
+OTHER_NAME = "give it another name"
+_LARGEST = (1 << 63) - 1  # bytes; torch counts as if no dimension were empty
+
+
+def is_possible(dtype: str, shape: Iterable[int]) -> bool:
+    """Whether there can be such a tensor at all, wherever it would be kept."""
+    extents = list(shape)
+    return min(extents, default=0) >= 0 and prod(max(1, extent) for extent in extents) * BYTES_OF[dtype] <= _LARGEST
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A tensor without its values."""
@@ -42,6 +54,15 @@ class TensorInfo:
     @property
     def size(self) -> int:
         return prod(self.shape) * BYTES_OF[self.dtype]
+
+
+def require_texts(names: Iterable[str]) -> None:
+    """Refuse a name with half of a surrogate pair, which no encoding has."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise TensorUnusable(f"the tensor {name!a} has a name that is no text", remedy=OTHER_NAME) from None
 
 
 def without_ties(tensors: Iterable[TensorInfo]) -> tuple[list[TensorInfo], dict[str, str]]:

@@ -50,8 +50,9 @@ def require_values(name: str, tensor: torch.Tensor) -> None:
         raise TensorUnusable(
             f"{name} is on the meta device and has no values", remedy="load the weights into the module first"
         )
-    if tensor.layout is not torch.strided or tensor.is_quantized:
-        kind = "quantized" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+    if tensor.is_nested or tensor.layout is not torch.strided or tensor.is_quantized:
+        of_layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        kind = "quantized" if tensor.is_quantized else of_layout
         raise TensorUnusable(f"{name} is a {kind} tensor", remedy="store it as dense tensors, such as its parts")
 
 

@@ -12,29 +12,30 @@ from typing import Any
 import torch
 
 from shardflow.flavor.checkpoints import (
-    TORCH_ENDINGS,
-    TORCH_INDEX_FILE,
     SafetensorsFile,
-    load_torch,
+    load_all_torch,
     open_safetensors,
+    require_own_names,
     state_dict_of,
     weight_files,
 )
 from shardflow.flavor.contents import Content, TensorContent
+from shardflow.flavor.decoding import decoded_freely
+from shardflow.flavor.directories import beside
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.formats.contents import contents_of
 from shardflow.flavor.formats.state import State
 from shardflow.flavor.index import made_index
 from shardflow.flavor.plans import AUTO, MAX_SHARD_BYTES, Plan, Shard, plan
-from shardflow.flavor.recipe import CONFIG_FILE, HuggingFace, Rebuild
+from shardflow.flavor.recipe import CONFIG_FILE, RECIPE_FILE, HuggingFace, Rebuild, decode_recipe
 from shardflow.flavor.shards import ShardSource, shard_sources
 from shardflow.flavor.tensors import TensorInfo
 from shardflow.flavor.torch_types import shapes_of
+from shardflow.flavor.transformers_models import GENERATION_FILE, beyond_its_config, is_of_transformers
 from shardflow.store.sources import FileSource
 
 AS_IT_WAS = "as it was"
-_OTHER_WEIGHTS = TORCH_ENDINGS | {".safetensors", ".h5", ".msgpack"}  # the same once more, in another format
-_INDEXES = frozenset({"model.safetensors.index.json", TORCH_INDEX_FILE})
+_KNOWN_BY_NAME = "_model.safetensors"  # how names end by which other libraries find a lone file
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +81,16 @@ def weights_of(model: Any, sharding: Sharding, stack: ExitStack, *, trust: bool 
 
 
 def _of_module(module: torch.nn.Module, sharding: Sharding) -> Weights:
-    weights = _of_tensors(module.state_dict(), sharding)
-    if not _is_of_transformers(module):
+    weights = _of_tensors(state_dict_of(module.state_dict(), "the model's state dict"), sharding)
+    if not is_of_transformers(module) or beyond_its_config(module):
         return weights
     config: Any = module.config
     texts = {CONFIG_FILE: json.loads(config.to_json_string()) | {"architectures": [type(module).__name__]}}
     generation: Any = getattr(module, "generation_config", None)
     if generation is not None:
-        texts["generation_config.json"] = json.loads(generation.to_json_string())
-    beside = {name: json.dumps(text, indent=2).encode() for name, text in texts.items()}
-    return replace(weights, beside=beside, rebuild=HuggingFace(type(module).__name__))
-
-
-def _is_of_transformers(module: torch.nn.Module) -> bool:
-    own = type(module).__module__.startswith("transformers.")
-    return own and any(base.__name__ == "PreTrainedModel" for base in type(module).__mro__)
+        texts[GENERATION_FILE] = json.loads(generation.to_json_string())
+    written = {name: json.dumps(text, indent=2).encode() for name, text in texts.items()}
+    return replace(weights, beside=written, rebuild=HuggingFace(type(module).__name__))
 
 
 def _of_tensors(tensors: Mapping[str, torch.Tensor], sharding: Sharding) -> Weights:
@@ -120,23 +116,36 @@ def _of_path(path: Path, sharding: Sharding, stack: ExitStack, trust: bool) -> W
     if all(file.suffix == ".safetensors" for file in files):
         weights = _of_safetensors([open_safetensors(file) for file in files], sharding, stack)
     else:
-        tensors: dict[str, torch.Tensor] = {}
-        for file in files:
-            tensors |= load_torch(file, trust=trust)
-        weights = _of_tensors(tensors, sharding)
+        weights = _of_tensors(load_all_torch(files, trust=trust), sharding)
     if not path.is_dir():
         return weights
-    beside = _beside(path, files)
-    return replace(weights, beside=beside, rebuild=_architecture(beside.get(CONFIG_FILE)))
+    found = beside(path, files)
+    _require_no_other_recipe(found.pop(RECIPE_FILE, None))
+    return replace(weights, beside=found, rebuild=_architecture(found.get(CONFIG_FILE)))
+
+
+def _require_no_other_recipe(file: Path | None) -> None:
+    """That a file of the name of ours was written by us, for an earlier model: only then it may be replaced."""
+    if file is None:
+        return
+    try:
+        decode_recipe(file.read_bytes(), str(file))
+    except CheckpointUnusable:
+        raise CheckpointUnusable(
+            f"{file} has the name of a file that is written beside the weights", remedy="give it another name"
+        ) from None
 
 
 def _of_safetensors(files: list[SafetensorsFile], sharding: Sharding, stack: ExitStack) -> Weights:
     """Files that are small enough are stored as they are, unless another sharding is asked for."""
+    homes: dict[str, Path] = {}
+    for file in files:
+        require_own_names(file.header.entries, file.source.file, homes)
     shards = [Shard(file.source.path, file.tensors()) for file in files]
     whole = Plan(AS_IT_WAS, tuple(shards), _aliases(files))
     fine = all(len(shard.tensors) <= 1 or shard.size <= sharding.max_shard_bytes for shard in shards)
     if sharding.method == AUTO and fine:
-        if len(files) == 1:
+        if len(files) == 1 and not shards[0].file.endswith(_KNOWN_BY_NAME):
             whole = Plan(AS_IT_WAS, (replace(shards[0], file="model.safetensors"),), whole.aliases)
         sources = (replace(file.source, path=shard.file) for file, shard in zip(files, whole.shards, strict=True))
         return Weights(whole, tuple(sources), made_index(whole) if len(files) > 1 else None)
@@ -154,18 +163,11 @@ def _aliases(files: list[SafetensorsFile]) -> dict[str, str]:
     return found
 
 
-def _beside(directory: Path, files: list[Path]) -> dict[str, Path | bytes]:
-    """Config, tokenizer and whatever else makes the directory a model."""
-    inside = sorted(file for file in directory.iterdir() if file.is_file() and not file.name.startswith("."))
-    weights = {file.name for file in files} | _INDEXES
-    return {file.name: file for file in inside if file.name not in weights and file.suffix not in _OTHER_WEIGHTS}
-
-
-def _architecture(config: Path | bytes | None) -> HuggingFace | None:
-    if not isinstance(config, Path):
+def _architecture(config: Path | None) -> HuggingFace | None:
+    if config is None:
         return None
     try:
-        (name, *_) = json.loads(config.read_text())["architectures"]
+        (name, *_) = decoded_freely(config.read_bytes())["architectures"]
     except (ValueError, KeyError, TypeError):
         return None
     return HuggingFace(name) if isinstance(name, str) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ def into_store(weights: Weights, url: str, base: str | None = None) -> Written:
     stats = list(in_parallel(store.stat, paths))
     found = zip(weights.sources, stats, strict=True)
     files = tuple(StoredFile(source.path, stat.size, stat.digest or "") for source, stat in found)
-    _remove_others(store, path, {file.name for file in files})
+    _remove_others(store, path, {file.name for file in files} | weights.beside.keys())
     codecs = sum_of(path, stats).codecs
     return Written(files, done.totals.bytes_sent, done.bytes_reused, codecs, done.looked_at)
 
@@ -57,7 +58,12 @@ def write_beside(weights: Weights, directory: Path) -> None:
     """The index, the config and whatever else of the model is small."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in _small_files(weights):
-        (directory / name).write_bytes(content.read_bytes() if isinstance(content, Path) else content)
+        target = directory / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            shutil.copyfile(content, target)
+        else:
+            target.write_bytes(content)
 
 
 def _small_files(weights: Weights) -> Iterable[tuple[str, Path | bytes]]:

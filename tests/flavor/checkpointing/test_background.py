@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +19,7 @@ from shardflow.flavor.checkpointing.errors import (
     SaveFailed,
 )
 from shardflow.flavor.checkpointing.steps import Steps
+from shardflow.store.store import Store
 from shardflow.store.writer import Writer
 from shardflow.transport import local
 
@@ -116,6 +122,90 @@ def test_a_checkpointer_may_be_given_up(url: str, gate: Gate) -> None:
     assert checkpoints.steps() == []
 
 
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize("buffers", [1, 2])
+def test_whoever_saves_or_waits_while_another_closes_is_told_so(buffers: int, wait: bool, url: str, gate: Gate) -> None:
+    checkpoints = AsyncCheckpointer(url, buffers=buffers)
+    for step in range(buffers):
+        checkpoints.save(step, state(step))
+    assert gate.reached.wait(60)
+    told: list[BaseException | None] = []
+    saving = [_in_thread(told, checkpoints.save, step, state(step)) for step in (8, 9)]
+    waiting = _in_thread([], checkpoints.wait) if wait else _in_thread(told, checkpoints.wait)
+    time.sleep(0.2)
+    closing = _in_thread([], partial(checkpoints.close, wait=wait))
+    while not checkpoints._closed:
+        pass
+    gate.opened.set()
+    for thread in (closing, waiting, *saving):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert {type(error) for error in told} <= {Closed, SaveFailed}
+    assert any(isinstance(error, Closed) for error in told)
+    assert checkpoints.steps() == (list(range(buffers)) if wait else [])
+
+
+def _in_thread(told: list[BaseException | None], work: Callable[..., None], *arguments: Any) -> threading.Thread:
+    """Begin work, and note what it raises."""
+
+    def noted() -> None:
+        try:
+            work(*arguments)
+        except Exception as error:  # noqa: BLE001  # it is looked at
+            told.append(error)
+        else:
+            told.append(None)
+
+    thread = threading.Thread(target=noted)
+    thread.start()
+    return thread
+
+
+def test_a_step_that_was_given_up_before_it_began_leaves_its_buffer_to_others(
+    url: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = AsyncCheckpointer(url, buffers=3)
+    checkpoints.save(1, state(1))
+    assert gate.reached.wait(60)
+    checkpoints.save(2, state(2))
+    checkpoints.save(3, state(3))
+    closing = _in_thread([], partial(checkpoints.close, wait=False))
+    while not checkpoints._cancel.cancelled:
+        pass
+    gate.opened.set()
+    closing.join(60)
+    assert len(checkpoints._buffers._idle) == 3
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_save_that_is_interrupted_leaves_its_buffer_to_one_step_alone(
+    began: bool, url: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by Ctrl-C in a notebook, after which the training goes on."""
+    with AsyncCheckpointer(url, buffers=3) as checkpoints:
+        if not began:
+            checkpoints.save(0, state(0))
+            assert gate.reached.wait(60)
+        submit = checkpoints._thread.submit
+
+        def interrupted(*arguments: Any) -> None:
+            submit(*arguments)
+            if began:
+                assert gate.reached.wait(60)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._thread, "submit", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                checkpoints.save(1, state(1))
+        assert len(checkpoints._buffers._idle) == 2
+        gate.opened.set()
+        checkpoints.save(2, state(2))
+        checkpoints.wait()
+        assert checkpoints.steps() == ([1, 2] if began else [0, 2])
+        assert len({id(buffer) for buffer in checkpoints._buffers._idle}) == len(checkpoints._buffers._idle) == 3
+
+
 def test_steps_that_cannot_be_removed_are_tried_again(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -205,3 +295,41 @@ def test_a_step_is_stored_beside_the_training(url: str, monkeypatch: pytest.Monk
     with AsyncCheckpointer(url) as checkpoints:
         checkpoints.save(1, state(1))
     assert True in beside
+
+
+def test_a_store_that_is_removed_beneath_a_run_is_told_and_not_written_into(tmp_path: Path) -> None:
+    place = tmp_path.resolve() / "runs"
+    with AsyncCheckpointer(str(place)) as checkpoints:
+        checkpoints.save(1, state(1))
+        checkpoints.wait()
+        shutil.rmtree(place)
+        checkpoints.save(2, state(2))
+        with pytest.raises(SaveFailed, match=r"step 2 was not saved: the store at .*runs was removed; open another"):
+            checkpoints.wait()
+        assert not list(place.rglob("*.json"))
+        Store.init(str(place))
+        checkpoints.save(3, state(3))
+        with pytest.raises(SaveFailed, match="was removed"):
+            checkpoints.wait()
+    with AsyncCheckpointer(str(place)) as checkpoints:
+        checkpoints.save(4, state(4))
+        checkpoints.wait()
+        assert same(checkpoints.load(), state(4))
+
+
+def test_a_store_that_is_removed_while_a_step_is_stored_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path.resolve() / "runs"
+    put = checkpointer.files.put_against
+
+    def removing(*arguments: Any, **wishes: Any) -> None:
+        put(*arguments, **wishes)
+        (place / "shardflow.json").unlink()
+
+    checkpoints = AsyncCheckpointer(str(place))
+    monkeypatch.setattr(checkpointer.files, "put_against", removing)
+    checkpoints.save(1, state(1))
+    with pytest.raises(SaveFailed, match="was removed"):
+        checkpoints.close()
+    assert not list(place.rglob("checkpoint.json*"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,6 +139,16 @@ def test_a_state_without_tensors_and_one_of_several_files_come_back(url: str, mo
 def test_what_is_no_number_of_a_step_is_refused(url: str, step: Any) -> None:
     with AsyncCheckpointer(url) as checkpoints, pytest.raises(StateUnusable, match="is no number of a step"):
         checkpoints.save(step, state(1))
+
+
+@pytest.mark.parametrize("value", [None, "0.5", 10**400, 1j, torch.ones(2)])
+def test_a_metric_that_is_no_number_is_refused(url: str, value: Any) -> None:
+    with AsyncCheckpointer(url) as checkpoints:
+        with pytest.raises(StateUnusable, match=r"the metric loss is .*, which is no number"):
+            checkpoints.save(1, state(1), {"loss": value})
+        checkpoints.save(1, state(1), {"loss": torch.tensor(0.5), "none": float("nan"), "other": np.float32(2)})
+        checkpoints.wait()
+        assert checkpoints.history()[0].metrics == {"loss": 0.5, "other": 2.0}
 
 
 def test_a_run_without_steps_says_so(url: str) -> None:

@@ -33,6 +33,8 @@ def test_a_step_whose_files_were_removed_or_replaced_is_not_loaded(url: str, sto
         b'{"step": 2, "saved": 1.0, "files": [{"name": "../x", "size": 1, "digest": ""}]}',
         b'{"step": 2, "saved": 1.0, "files": [], "directory": "../elsewhere"}',
         b'{"step": 2, "saved": 1.0, "files": [], "format": 9}',
+        b'{"step": 2, "saved": 1.0, "files": [], "directory": "\xff"}',
+        b'{"step": 2, "saved": 1.0, "files": [], "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
 def test_a_marker_that_was_tampered_with_makes_no_step(url: str, store: Store, marker: bytes) -> None:

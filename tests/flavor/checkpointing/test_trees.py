@@ -84,6 +84,8 @@ def test_numbers_that_json_is_bad_at_come_back(value: float) -> None:
         np.float64(0.1),
         np.int8(-3),
         np.str_("text"),
+        np.str_(""),
+        np.bytes_(b""),
         np.datetime64("2024-05-06"),
         random.getstate(),
         bytes(range(256)) * 64,
@@ -134,6 +136,12 @@ def test_names_that_would_be_the_same_are_told_apart() -> None:
     assert back({"__metadata__": torch.ones(1)})["__metadata__"].item() == 1
 
 
+def test_a_key_that_no_file_could_have_as_a_name_comes_back() -> None:
+    state = {"\ud800": torch.ones(1), "\udfff": torch.zeros(1)}  # noqa: F601  # which ruff takes for one
+    assert back(state) == state
+    assert all(name.encode() for name in flatten(state).tensors)
+
+
 def test_a_tensor_in_two_places_is_one_afterwards() -> None:
     shared = torch.ones(3)
     flat = flatten({"a": shared, "b": shared, "c": shared[:2]})
@@ -162,6 +170,7 @@ def test_what_a_state_dict_notes_of_its_modules_survives() -> None:
         ({"optimizer": torch.optim.SGD([torch.ones(1)])}, r"optimizer is a torch\.optim\.sgd\.SGD; .*state_of"),
         ({"a": Pair(1, 2)}, "a is a .*Pair"),
         ({"a": np.array([object()])}, "a is an array of object"),
+        ({"a": np.array(["text"], dtype=np.dtypes.StringDType())}, r"a is an array of StringDType\(\)"),
         ({"a": torch.ones(2, 2).to_sparse()}, "a is a sparse"),
         ({"a": torch.empty(2, device="meta")}, "a is on the meta device"),
         ({"a": {print: 1}}, "a has the key <built-in function print>"),
@@ -171,6 +180,14 @@ def test_what_a_state_dict_notes_of_its_modules_survives() -> None:
 def test_what_cannot_be_stored_is_named_by_its_path(state: Any, said: str) -> None:
     with pytest.raises((StateUnusable, TensorUnusable), match=said):
         flatten(state)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_nested_tensor_is_named_by_its_path(layout: torch.layout) -> None:
+    nested = torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=layout)
+    with pytest.raises((StateUnusable, TensorUnusable), match=r"a\.0 is a .*nested"):
+        flatten({"a": [nested]})
 
 
 def test_a_state_that_holds_itself_is_refused() -> None:

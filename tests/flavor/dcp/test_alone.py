@@ -152,6 +152,7 @@ def test_a_checkpoint_that_was_not_finished_leaves_the_one_before_it_at_the_same
     assert torch.equal(load({"weight": torch.zeros_like(weights())}, url)["weight"], weights(0))
     save({"weight": weights(2)}, url)
     assert torch.equal(load({"weight": torch.zeros_like(weights())}, url)["weight"], weights(2))
+    assert len(files.below(store, "run/step-1")) == 2, "what was not finished is left behind"
 
 
 def test_two_jobs_that_save_to_one_place_at_once_do_not_mix(
@@ -203,6 +204,16 @@ def test_tensors_of_other_layouts_types_and_shapes_come_back(url: str) -> None:
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
     wider = load({"scalar": torch.tensor(0.0, dtype=torch.float64)}, url)
     assert wider["scalar"] == 3.0
+
+
+def test_a_tensor_inside_of_values_that_is_also_elsewhere_comes_back_everywhere(url: str) -> None:
+    """As the betas of an optimizer, which all of its groups share."""
+    shared = torch.arange(3.0)
+    save({"w": shared, "first": (shared, 1), "second": (shared, shared)}, url)
+    nothing = torch.zeros(3)
+    found = load({"w": torch.zeros(3), "first": (nothing, 0), "second": (nothing, nothing)}, url)
+    tensors = [found["w"], found["first"][0], *found["second"]]
+    assert all(torch.equal(tensor, shared) for tensor in tensors)
 
 
 def test_what_safetensors_has_no_type_for_is_named(url: str) -> None:

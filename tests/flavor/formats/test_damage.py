@@ -93,6 +93,7 @@ def test_a_checkpoint_without_the_file_that_completes_it_is_none(
         (LISTING, "in '../x'"),
         (LISTING.replace(b"../x", b""), "in ''"),
         (LISTING.replace(b"../x", b"a").replace(b"F32", b"F31"), "a F31"),
+        (LISTING.replace(b"../x", b"a").replace(b"[1]", b"[0,9223372036854775807,4]"), "which no tensor can be"),
         (LISTING.replace(b"../x", b"a").replace(b'"aliases":{}', b'"aliases":{"b":"c"}'), "b is c"),
     ],
 )
@@ -123,6 +124,27 @@ def test_a_distributed_checkpoint_that_is_cut_names_the_tensor(state: dict[str, 
     altered(tmp_path / "c" / "__0_0.distcp", lambda data: data[: len(data) // 3])
     with pytest.raises(CheckpointDamaged, match=r"tensor (ids|layer.weight) cannot be read"):
         formats.load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("document", [b'{"tree_metadata":[]}', b'{"tree_metadata":{"a":[]}}'])
+def test_a_tree_of_orbax_that_lists_no_entries_is_told(document: bytes, tmp_path: Path) -> None:
+    formats.save({"a": torch.ones(1)}, tmp_path / "c", format="tensorstore")
+    (tmp_path / "c" / "a").rename(tmp_path / "a")
+    (tmp_path / "_METADATA").write_bytes(document)
+    with pytest.raises(CheckpointDamaged, match="_METADATA lists no tree"):
+        formats.load(tmp_path)
+
+
+def test_a_layout_that_is_no_text_is_no_format(tmp_path: Path) -> None:
+    (tmp_path / ".layout").write_bytes(b"\xff")
+    with pytest.raises(CheckpointUnusable, match="is in no checkpoint format that is known here"):
+        formats.load(tmp_path)
+
+
+def test_a_torch_file_whose_tensor_is_larger_than_any_memory_is_told(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1).expand(1 << 50)}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointUnusable, match=r"there is no memory for .*model\.pt: tensor w"):
+        formats.load(tmp_path / "model.pt")
 
 
 class Trap:

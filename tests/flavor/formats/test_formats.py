@@ -40,6 +40,18 @@ def test_strided_tied_and_oddly_named_tensors_come_back(name: str, tmp_path: Pat
     assert tied == (name in KEEPS_TIES)
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_single_elements_of_larger_tensors_come_back(name: str, tmp_path: Path) -> None:
+    state = {
+        "spread": torch.tensor(5.0).expand(1),
+        "tenth": torch.arange(10.0)[::10],
+        "in": torch.randn(4, 6).T[:1, :1],
+    }
+    formats.save(state, tmp_path / "checkpoint", format=name, verify=True)
+    back = formats.load(tmp_path / "checkpoint")
+    assert all(torch.equal(back[each], tensor) for each, tensor in state.items())
+
+
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "tensorstore"])
 def test_tensors_of_many_chunks_come_back_and_are_recognised(name: str, tmp_path: Path) -> None:
     state = weights()
@@ -117,6 +129,20 @@ def test_a_directory_that_holds_something_is_refused_or_replaced(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+@pytest.mark.parametrize("points_to", ["step-1", "nothing"])
+def test_a_link_is_refused_or_replaced_and_what_it_points_to_stays(points_to: str, tmp_path: Path) -> None:
+    formats.save({"a": torch.ones(3)}, tmp_path / "step-1")
+    link = tmp_path / "latest"
+    link.symlink_to(points_to)
+    with pytest.raises(CheckpointExists, match="latest exists"):
+        formats.save({"b": torch.ones(3)}, link)
+    formats.save({"b": torch.ones(3)}, link, replace=True)
+    assert not link.is_symlink()
+    assert formats.load(link).keys() == {"b"}
+    assert formats.load(tmp_path / "step-1").keys() == {"a"}
+    assert {path.name for path in tmp_path.iterdir()} == {"latest", "step-1"}
+
+
 class Failing:
     """A state whose tensors cannot be read to their end: the disk is full, or its process is about to be killed."""
 
@@ -172,6 +198,27 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TensorUnusable, match="complex128"):
         formats.save({"w": torch.zeros(3, dtype=torch.complex128)}, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tensor", ["tensors.json", ".layout", "model.pt", "x.safetensors", ".zarray", "zarr.json"])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_tensor_with_the_name_of_a_file_comes_back(name: str, tensor: str, tmp_path: Path) -> None:
+    state = {tensor: torch.ones(3), "other": torch.zeros(2)}
+    formats.save(state, tmp_path / "checkpoint", format=name)
+    assert differing(state, formats.load(tmp_path / "checkpoint")) == []
+
+
+def test_a_name_that_a_format_cannot_keep_is_told(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(TensorUnusable, match=r"called __metadata__, .*safetensors.*; give it another name"):
+        formats.save({"a": torch.zeros(2), "__metadata__": torch.ones(3)}, tmp_path / "a")
+    for name in [each for each in EVERY if each == "safetensors" or each.startswith("tensorstore")]:
+        for state in ({"w\ud800": torch.ones(3)}, dict.fromkeys(["w", "w\ud800"], torch.ones(3))):
+            with pytest.raises(TensorUnusable, match=r"'w\\ud800' has a name that is no text; give it another name"):
+                formats.save(state, tmp_path / "a", format=name)
+            with pytest.raises(TensorUnusable, match="a name that is no text"):
+                formats.save(state, f"{store.url}/a", format=name)
+    assert list(tmp_path.iterdir()) == [tmp_path / "store"]
+    assert not list(store.ls())
 
 
 def test_a_source_that_is_no_checkpoint_is_told(tmp_path: Path, store: Store) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -118,6 +119,35 @@ def test_models_that_answer_otherwise_are_told_and_left_as_they_were(
     assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in kept.items())
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # keras and numpy
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+@pytest.mark.parametrize("why", ["disagree", "unmapped", "unfit"])
+def test_a_keras_model_whose_import_fails_is_left_as_it_was(
+    why: str, module: Image, example: tuple[torch.Tensor], tmp_path: Path
+) -> None:
+    """With its optimizer, whose state such a file holds too."""
+    file, swapped = tmp_path / "image.weights.h5", {**NAMES, "norm/gamma": "norm.bias", "norm/beta": "norm.weight"}
+    torch.nn.init.normal_(module.norm.bias)
+    export_keras(module, trained(keras_image()), file, NAMES, example)
+    if why == "unfit":
+        with h5py.File(file, "r+") as stored:
+            del stored["layers/dense/vars/0"]
+            stored["layers/dense/vars/0"] = np.ones((9, 9), np.float32)
+    model = trained(keras_image())
+    kept = [*model.weights, *model.optimizer.variables]
+    before = [ops.convert_to_numpy(variable).copy() for variable in kept]
+    names = {"disagree": swapped, "unmapped": {"conv/kernel": "conv.weight"}, "unfit": NAMES}[why]
+    with pytest.raises((Disagreement, NotMapped, ConversionFailed)):
+        import_keras(file, model, Image(), names, example)
+    assert all(np.array_equal(ops.convert_to_numpy(now), old) for now, old in zip(kept, before, strict=True))
+
+
+def trained(model: Any) -> Any:
+    model.compile("adam", "mse")
+    model.train_on_batch(np.random.default_rng(7).random((2, 8, 8, 3)), np.ones((2, 2)))
+    return model
+
+
 def test_a_file_that_is_no_hdf5_or_of_another_model_is_told(
     module: Image, example: tuple[torch.Tensor], tmp_path: Path
 ) -> None:
@@ -126,3 +156,70 @@ def test_a_file_that_is_no_hdf5_or_of_another_model_is_told(
         keras_state(tmp_path / "bad.weights.h5")
     with pytest.raises(ConversionFailed, match="does not fit the Keras model"):
         import_keras(tmp_path / "bad.weights.h5", keras_image(), module, NAMES, example)
+
+
+def outside(file: h5py.File, name: str) -> None:
+    """A variable whose values are those of another file of this machine."""
+    other = Path(file.filename).with_name("credentials")
+    other.write_bytes(b"secret!!")
+    file.create_dataset(name, shape=(2,), dtype="f4", external=[(str(other), 0, 8)])
+
+
+def put_together(file: h5py.File, name: str) -> None:
+    other = Path(file.filename).with_name("private.h5")
+    with h5py.File(other, "w") as private:
+        private["x"] = np.ones(2, "f4")
+    layout = h5py.VirtualLayout(shape=(2,), dtype="f4")
+    layout[:] = h5py.VirtualSource(str(other), "x", shape=(2,))
+    file.create_virtual_dataset(name, layout)
+
+
+def linked(file: h5py.File, name: str) -> None:
+    other = Path(file.filename).with_name("private.h5")
+    with h5py.File(other, "w") as private:
+        private["x"] = np.ones(2, "f4")
+    file[name] = h5py.ExternalLink(str(other), "x")
+
+
+def swollen(file: h5py.File, name: str) -> None:
+    file.create_dataset(name, shape=(1 << 42,), chunks=(1 << 20,), dtype="f4")
+
+
+def without_values(file: h5py.File, name: str) -> None:
+    file[name] = h5py.Empty("f4")
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (outside, "has its values in another file"),
+        (put_together, "has its values in another file"),
+        (linked, "is in another file"),
+        (swollen, "says it is 17,592,186,044,416 bytes and has 0"),
+        (without_values, "has no values"),
+    ],
+)
+def test_a_file_whose_values_are_not_in_it_is_refused(
+    made: Any, why: str, module: Image, example: tuple[torch.Tensor], tmp_path: Path
+) -> None:
+    source = tmp_path / "image.weights.h5"
+    export_keras(module, keras_image(), source, NAMES, example)
+    with h5py.File(source, "r+") as file:
+        del file["layers/dense/vars/1"]
+        made(file, "layers/dense/vars/1")
+    for read in (
+        lambda: keras_state(source),
+        lambda: import_keras(source, keras_image(), Image(), NAMES, example),
+    ):
+        with pytest.raises(ConversionFailed, match=f"layers/dense/vars/1 {why}"):
+            read()
+
+
+def test_variables_that_were_compressed_are_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "zeros.weights.h5", "w") as file:
+        file.create_dataset("w", data=np.zeros((2000, 2000), "f4"), compression="gzip", compression_opts=9)
+        file["nothing"], file["one"] = np.zeros((0, 3), "f4"), np.float32(1)
+        file["again"] = h5py.SoftLink("/w")
+    found = keras_state(tmp_path / "zeros.weights.h5")
+    shapes = {name: tuple(values.shape) for name, values in found.items()}
+    assert shapes == {"w": (2000, 2000), "nothing": (0, 3), "one": ()}

@@ -56,15 +56,19 @@ def test_the_weights_come_back_into_a_module(exported: Path) -> None:
     assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in net().state_dict().items())
 
 
-def test_images_keep_their_statistics_and_the_module_its_mode(tmp_path: Path) -> None:
+def test_images_keep_their_statistics_and_the_module_its_modes(tmp_path: Path) -> None:
     torch.manual_seed(3)
     module, example = Image(), (torch.randn(2, 3, 8, 8),)
     module(*example)  # gives the norm statistics
-    assert module.training
+    module.norm.eval()  # a layer that is frozen while the others are trained
     export_onnx(module, tmp_path / "image", example)
     assert module.training
+    assert not module.norm.training
     back = Image()
+    back.norm.eval()
     import_onnx(tmp_path / "image", back, example)
+    assert back.training
+    assert not back.norm.training
     assert torch.equal(back.norm.running_var, module.norm.running_var)
 
 

@@ -8,9 +8,11 @@ itself is used again once it is empty, so who empties it holds it too; no other 
 
 from __future__ import annotations
 
+import gc
 import io
 import re
 import secrets
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -19,6 +21,7 @@ import msgspec
 
 from shardflow.errors import CorruptData, ShardflowError
 from shardflow.flavor.checkpointing import files
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.owners import Owner, ended, may_be_alive, new_owner
 from shardflow.store.errors import PathMissing, PathTaken
 from shardflow.store.paths import key_of
@@ -64,13 +67,16 @@ class Place:
         return path != self.marker_path and (name == CLAIM_FILE or self.ours.fullmatch(name) is not None)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Attempt:
-    """The right to write to a directory; a context manager that gives it back."""
+    """The right to write to a directory; a context manager that gives it back. It ends as well if all forget it."""
 
     place: Place
     directory: str  # below the place, which it is itself if this is empty
     owner: Owner
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, ended, self.owner)
 
     @property
     def path(self) -> str:
@@ -112,6 +118,9 @@ def swept(place: Place, used: Callable[[], str | None], settled: str | None = No
     if set(seen.values()) <= {settled}:
         return
     held = _held(place)
+    if held:
+        gc.collect()  # an attempt that failed may hang in a circle with its error, and is nobody's all the same
+        held = _held(place)
     left = set(seen.values()) - {used(), *held}
     files.forget(place.store, sorted(path for path, directory in seen.items() if directory and directory in left))
     if "" in left:
@@ -191,9 +200,9 @@ def _held(place: Place) -> set[str]:
 
 def _is_held(store: Store, path: str) -> bool:
     try:
-        owner = msgspec.json.decode(files.read_small(store, path), type=Owner)
+        owner = decoded(files.read_small(store, path), Owner)
     except PathMissing:
         return False
-    except (msgspec.MsgspecError, CorruptData):
+    except (Undecodable, CorruptData):
         return False  # no claim that one of us made
     return may_be_alive(owner, store.config.settings.gc_grace_seconds)

@@ -8,8 +8,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self
 
@@ -25,6 +25,8 @@ from shardflow.store.progress import Progress
 from shardflow.transport import Cancellation
 
 NICENESS = 10
+
+_Saving = tuple[int, Future[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class AsyncCheckpointer:
         self._base = self._first_base(base)
         self._buffers = StagingBuffers(buffers)
         self._last: StagingBuffer | None = None  # the one that the last step was stored from
-        self._saving: deque[tuple[int, Future[None]]] = deque()
+        self._saving: deque[_Saving] = deque()
         self._one_call = threading.Lock()
         self._cancel = Cancellation()
         self._thread = ThreadPoolExecutor(1, "shardflow-checkpoint", initializer=_yield_to_others)
@@ -84,12 +86,15 @@ class AsyncCheckpointer:
             tree = encode_tree(flat.tree)
             noted = _finite(metrics or {})
             buffer = self._buffers.take()
+            mine = threading.Lock()  # whoever gets it gives the buffer back: the thread, or who knows it never will
             try:
                 self._raise_failed()  # of what was waited for
                 copied = Step(step, tree, buffer.copy(flat.tensors), noted, replace)
-                self._saving.append((step, self._thread.submit(self._store, copied, buffer)))
+                future = self._submitted(copied, buffer, mine)
+                self._saving.append((step, future))
+                future.add_done_callback(lambda done: self._take_back(buffer, mine) if done.cancelled() else None)
             except BaseException:
-                self._buffers.give(buffer)
+                self._take_back(buffer, mine)
                 raise
 
     def steps(self) -> list[int]:
@@ -117,25 +122,48 @@ class AsyncCheckpointer:
 
     def wait(self) -> None:
         """Wait until everything saved so far is stored; raises what failed."""
-        for _, future in list(self._saving):
-            future.exception()
-        self._raise_failed()
+        saving = list(self._saving)
+        for _, future in saving:
+            with suppress(CancelledError):
+                future.exception()
+        self._raise_failed(saving)
+        if any(future.cancelled() for _, future in saving):
+            raise self._closed_meanwhile()
 
     def close(self, *, wait: bool = True) -> None:
-        """End it: wait for what is being stored, or give it up with `wait=False`; raises what failed."""
+        """End it: wait for what is being stored, or give it up with `wait=False`; raises what failed.
+
+        Others that save or wait meanwhile are told that it is closed.
+        """
+        was_open, self._closed = not self._closed, True
         if not wait:
             self._cancel.cancel("the checkpointer was closed")
             self._thread.shutdown(wait=True, cancel_futures=True)
             self._saving.clear()
-        if not self._closed:
-            self._closed = True
+        if was_open:
             self._thread.shutdown(wait=True)
             self._last = None
             self._buffers.free()
         self._raise_failed()
 
-    def _store(self, step: Step, buffer: StagingBuffer) -> None:
+    def _take_back(self, buffer: StagingBuffer, mine: threading.Lock) -> None:
+        """Give back the buffer of a step that the thread has not begun with, and then will not."""
+        if mine.acquire(blocking=False):
+            self._buffers.give(buffer)
+
+    def _submitted(self, step: Step, buffer: StagingBuffer, mine: threading.Lock) -> Future[None]:
+        """To the thread, unless somebody closed the checkpointer while this waited for a buffer, or copied into it."""
+        self._check_open()
+        try:
+            return self._thread.submit(self._store, step, buffer, mine)
+        except RuntimeError:
+            self._check_open()
+            raise
+
+    def _store(self, step: Step, buffer: StagingBuffer, mine: threading.Lock) -> None:
         """What the thread does."""
+        if not mine.acquire(blocking=False):
+            return  # the save was interrupted
         before = self._buffers.borrow(self._last)
         try:
             self.progress = Progress()
@@ -177,11 +205,14 @@ class AsyncCheckpointer:
         except ShardflowError as error:
             _log.warning("old steps of %s were not removed: %s", self.url, error)  # the next save tries again
 
-    def _raise_failed(self) -> None:
-        """Tell of steps that failed since the last call."""
-        done = [entry for entry in self._saving if entry[1].done()]
-        self._saving = deque(entry for entry in self._saving if entry not in done)
-        failed = [(number, error) for number, future in done if (error := future.exception()) is not None]
+    def _raise_failed(self, waited_for: Sequence[_Saving] = ()) -> None:
+        """Tell of steps that failed since the last call, and of those that were waited for, whoever knows of them."""
+        done = [entry for entry in list(self._saving) if entry[1].done()]
+        for entry in done:
+            with suppress(ValueError):  # another thread was told at the same moment
+                self._saving.remove(entry)
+        ended = [entry for entry in dict.fromkeys([*waited_for, *done]) if not entry[1].cancelled()]
+        failed = [(number, error) for number, future in ended if (error := future.exception()) is not None]
         if not failed:
             return
         number, error = failed[0]
@@ -192,12 +223,15 @@ class AsyncCheckpointer:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Closed(f"the checkpointer of {self.url} is closed", remedy="open another")
+            raise self._closed_meanwhile()
+
+    def _closed_meanwhile(self) -> Closed:
+        return Closed(f"the checkpointer of {self.url} is closed", remedy="open another")
 
     def _check_step(self, step: int, *, replace: bool) -> None:
         if type(step) is not int or not 0 <= step < MOST_STEPS:
             raise StateUnusable(f"{step!r:.40} is no number of a step", remedy="count from 0")
-        if not replace and (step in self._known or any(number == step for number, _ in self._saving)):
+        if not replace and (step in self._known or any(number == step for number, _ in list(self._saving))):
             raise StepTaken(
                 f"step {step} of {self.url} is stored already",
                 remedy="go on from the latest step, save under another URL, or pass replace=True",
@@ -211,7 +245,17 @@ class AsyncCheckpointer:
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics as JSON has them. A loss that is no number any more is left out: no rule could rank it either."""
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    numbers = {name: _number(name, value) for name, value in metrics.items()}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise StateUnusable(
+            f"the metric {name} is {value!r:.40}, which is no number", remedy="pass a number, or leave it out"
+        ) from None
 
 
 def _yield_to_others() -> None:

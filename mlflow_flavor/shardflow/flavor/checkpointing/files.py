@@ -13,6 +13,7 @@ from shardflow.flavor.errors import ShardMissing
 from shardflow.flavor.folders import StoreFolder
 from shardflow.flavor.recipe import StoredFile
 from shardflow.store.errors import BadPath, PathMissing, StoreExists, StoreMissing
+from shardflow.store.location import read_config
 from shardflow.store.putting import put_sources
 from shardflow.store.reader import Reader
 from shardflow.store.sources import Source, StreamSource
@@ -34,6 +35,13 @@ def store_for(url: str) -> tuple[Store, str]:
         return Store.find(url)  # somebody else made it just now
     _log.info("made a store at %s", store.url)
     return store, ""
+
+
+def require_store(store: Store) -> None:
+    """Refuse to write where the store was removed meanwhile, or made anew: nobody would find what is written there."""
+    found = read_config(store.transport)
+    if found is None or found.id != store.config.id:
+        raise StoreMissing(f"the store at {store.url} was removed", remedy="open another checkpointer")
 
 
 def base_in(store: Store, place: str) -> str:

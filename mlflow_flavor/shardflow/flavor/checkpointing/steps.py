@@ -16,6 +16,7 @@ from shardflow.flavor.checkpointing.attempts import Place, begun, is_directory, 
 from shardflow.flavor.checkpointing.errors import StepMissing, StepTaken
 from shardflow.flavor.checkpointing.retention import StepInfo
 from shardflow.flavor.contents import TensorContent
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.folders import InStore
 from shardflow.flavor.plans import plan
@@ -94,12 +95,12 @@ class Steps(InStore):
         """What a step consists of; StepMissing if it is not complete."""
         path = self.path_of(number, MARKER_FILE)
         try:
-            marker = msgspec.json.decode(files.read_small(self.store, path), type=Marker)
+            marker = decoded(files.read_small(self.store, path), Marker)
         except PathMissing:
             raise StepMissing(
                 f"step {number} of {self.name} does not exist, or is not complete", remedy="load another, or the latest"
             ) from None
-        except msgspec.MsgspecError as error:
+        except Undecodable as error:
             raise CheckpointUnusable(f"{path} cannot be understood: {error}", remedy="load another step") from None
         if marker.format != 1:
             raise CheckpointUnusable(f"{path} is of format {marker.format}, not known here", remedy="update shardflow")
@@ -118,6 +119,7 @@ class Steps(InStore):
         Others may save the same step at the same time: then it is wholly that of one of them. `held` are files of the
         base that are in memory still; what is returned are those of this step.
         """
+        files.require_store(self.store)
         replace = self._may_replace(step)
         place = self._place(step.number)
         views = {shard.path: shard.view for shard in held}
@@ -179,6 +181,7 @@ class Steps(InStore):
     def _commit(self, marker: Marker, cancel: Cancellation | None, *, replace: bool) -> None:
         """From here on the step counts. Of several processes that save it, one comes first, or each in its turn."""
         path = self.path_of(marker.step, MARKER_FILE)
+        files.require_store(self.store)
         try:
             files.put_text(self.store, path, msgspec.json.encode(marker), cancel, replace=replace)
         except PathTaken:

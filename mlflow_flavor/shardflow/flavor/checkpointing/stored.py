@@ -12,12 +12,15 @@ import torch
 from shardflow.flavor.checkpointing import files
 from shardflow.flavor.checkpointing.errors import StateMismatch
 from shardflow.flavor.checkpointing.steps import TREE_FILE, Steps
-from shardflow.flavor.checkpointing.trees import decode_tree, flatten, unflatten
+from shardflow.flavor.checkpointing.trees import decode_tree, flatten, tensors_by_place, unflatten
+from shardflow.flavor.checkpointing.values import Node
 from shardflow.flavor.folders import StoreFolder
 from shardflow.flavor.header import read_header
 from shardflow.flavor.reading import TensorReader, Wanted
 from shardflow.flavor.slicing import box_of
 from shardflow.flavor.torch_types import TORCH_TYPES
+
+_OTHER = "load it into what it was saved from, or without into"
 
 
 def load_step(steps: Steps, number: int, into: Any = None) -> Any:
@@ -37,29 +40,46 @@ def load_step(steps: Steps, number: int, into: Any = None) -> Any:
             header = read_header(opened.read_at, opened.size, f"{name}: {file.name}")
             for tensor, entry in header.entries.items():
                 readers[tensor] = TensorReader(f"{name}: {tensor}", opened, entry)
-        return unflatten(tree, _read(readers, _targets(into, readers, name), folder.at_once), name)
+        return unflatten(tree, _read(readers, _targets(into, tree, readers, name), folder.at_once), name)
 
 
-def _targets(into: Any, readers: Mapping[str, TensorReader], name: str) -> dict[str, torch.Tensor]:
-    """The tensors to fill by name; all of them are known to fit before the first one is touched."""
+def _targets(into: Any, tree: Node, readers: Mapping[str, TensorReader], name: str) -> dict[str, torch.Tensor]:
+    """The tensors to fill by stored name; all of them are known to fit before the first one is touched."""
     if into is None:
         return {}
     flat = flatten(into, "into")
-    targets = {tensor: flat.tensors[tensor] for tensor in flat.tensors if tensor not in flat.arrays}
-    for tensor, target in targets.items():
+    targets: dict[str, torch.Tensor] = {}
+    for tensor, own in _paired(tree, flat.tree, name).items():
+        target = flat.tensors[own]
         if tensor not in readers:
-            raise StateMismatch(
-                f"{name} has no {tensor}", remedy="load it into what it was saved from, or without into"
-            )
+            raise StateMismatch(f"{name} has no {own}", remedy=_OTHER)
         entry = readers[tensor].entry
         stored = TORCH_TYPES[entry.dtype]
         if tuple(target.shape) != entry.shape or target.dtype != stored:
             raise StateMismatch(
-                f"{tensor} of {name} is {stored} {list(entry.shape)}, and is to go into {target.dtype} "
+                f"{own} of {name} is {stored} {list(entry.shape)}, and is to go into {target.dtype} "
                 f"{list(target.shape)}",
-                remedy="load it into what it was saved from, or without into",
+                remedy=_OTHER,
             )
+        targets[tensor] = target
     return targets
+
+
+def _paired(tree: Node, into: Node, name: str) -> dict[str, str]:
+    """Which tensor of `into` has the place of each stored one; their names differ where two keys read alike."""
+    stored = tensors_by_place(tree)
+    pairs: dict[str, str] = {}
+    taken: set[str] = set()
+    for place, own in tensors_by_place(into).items():
+        if place not in stored:
+            raise StateMismatch(f"{name} has no {own}", remedy=_OTHER)
+        tensor = stored[place]
+        if pairs.get(tensor, own) != own:
+            raise StateMismatch(f"{pairs[tensor]} and {own} are one tensor in {name}, and two in into", remedy=_OTHER)
+        if own not in taken:
+            pairs[tensor] = own
+            taken.add(own)
+    return pairs
 
 
 def _read(

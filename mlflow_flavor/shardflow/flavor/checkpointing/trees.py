@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +14,21 @@ import torch
 from shardflow.flavor.checkpointing.errors import StateUnusable
 from shardflow.flavor.checkpointing.values import Node, decoded_value, encoded_value, is_value
 from shardflow.flavor.copying import as_memory, as_tensor
+from shardflow.flavor.decoding import Undecodable, decoded_freely
 from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.header import NOT_A_TENSOR
 from shardflow.flavor.torch_types import require_values, shapes_of
+
+Place = tuple[str, ...]
+"""The keys and numbers that lead to something in a tree."""
 
 DEEPEST = 100  # a state that nests deeper holds itself
 LARGEST_BYTES = 4 << 10  # longer ones are stored as a tensor of bytes
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
+_TENSOR_KINDS = {"tensor", "complex128"}
 _METADATA = "_metadata"  # torch notes on a state dict which version of each module wrote it
+_PLAIN_KINDS = "biufcmMSU"  # those whose values are nowhere but in the array
 _NUMPY_TYPES = {
     "|b1": torch.bool,
     "|i1": torch.int8,
@@ -79,9 +86,39 @@ def encode_tree(tree: Node) -> bytes:
 
 def decode_tree(data: bytes, name: str) -> Node:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return decoded_freely(data)
+    except Undecodable:
         raise CheckpointUnusable(f"{name} is not JSON", remedy="save it again") from None
+
+
+def tensors_by_place(tree: Node) -> dict[Place, str]:
+    """Which tensor is in each place of a tree; one that is in several is found in all of them."""
+    found: dict[Place, str] = {}
+    left: list[tuple[Place, Node]] = [((), tree)]
+    while left:
+        place, node = left.pop()
+        for kind, name in node.items() if isinstance(node, dict) else ():
+            if kind in _TENSOR_KINDS and isinstance(name, str):
+                found[place] = name
+        left += [((*place, step), inner) for step, inner in reversed(list(_steps(node)))]
+    return found
+
+
+def _steps(node: Node) -> Iterator[tuple[str, Node]]:
+    """What a container holds, by its keys with their types, or by numbers."""
+    if isinstance(node, list):
+        yield from ((str(number), inner) for number, inner in enumerate(node))
+        return
+    for kind, given in node.items() if isinstance(node, dict) else ():
+        if kind == _METADATA:
+            yield kind, given
+        elif kind in _MAKE_SEQUENCE and isinstance(given, list):
+            yield from _steps(given)
+        elif kind in _MAKE_MAPPING and isinstance(given, dict):
+            yield from ((json.dumps(key), inner) for key, inner in given.items())
+        elif kind in _MAKE_MAPPING and isinstance(given, list):
+            pairs = (pair for pair in given if isinstance(pair, list) and len(pair) == 2)
+            yield from ((json.dumps(key), inner) for key, inner in pairs)
 
 
 class _Taking:
@@ -151,7 +188,7 @@ class _Taking:
         return {"tensor": home}
 
     def _array(self, array: np.ndarray[Any, Any], path: tuple[str, ...]) -> Node:
-        if array.dtype.kind in "OV":
+        if array.dtype.kind not in _PLAIN_KINDS:
             raise self._unusable(path, f"is an array of {array.dtype}", "store an array of numbers or texts")
         plain = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         kind = _NUMPY_TYPES.get(array.dtype.str, torch.uint8)
@@ -162,9 +199,9 @@ class _Taking:
         return {"array": [name, array.dtype.str, list(array.shape)]}
 
     def _kept(self, path: tuple[str, ...], tensor: torch.Tensor, *, array: bool = False) -> str:
-        name = wanted = ".".join(path) or "value"
+        name = wanted = ".".join(path).encode(errors="replace").decode() or "value"  # a key may be no text
         number = 1
-        while name in self.flat.tensors or name in self._taken or name == "__metadata__":  # or keys that read alike
+        while name in self.flat.tensors or name in self._taken or name == NOT_A_TENSOR:  # or keys that read alike
             number += 1
             name = f"{wanted}~{number}"
         self.flat.tensors[name] = tensor

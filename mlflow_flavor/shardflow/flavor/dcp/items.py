@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +18,10 @@ from shardflow.flavor.checkpointing.trees import Flat, flatten
 from shardflow.flavor.contents import TensorContent
 from shardflow.flavor.dcp.errors import PlanUnusable
 from shardflow.flavor.dcp.layout import Value
+from shardflow.flavor.header import NOT_A_TENSOR
 from shardflow.flavor.plans import Plan, Shard
 from shardflow.flavor.shards import ShardSource, shard_sources
-from shardflow.flavor.tensors import without_ties
+from shardflow.flavor.tensors import TensorInfo, without_ties
 from shardflow.flavor.torch_types import shapes_of
 
 
@@ -52,12 +54,18 @@ class RankFile:
         """The file, for a store to read; None if this rank has no tensors."""
         if not self.tensors:
             return None
-        infos, aliases = without_ties(shapes_of(self.tensors))
+        infos, aliases = without_ties(self._infos())
         self._point_to(aliases)
         plan = Plan("rank", (Shard(self.name, tuple(infos)),), {})
         contents = {info.name: TensorContent.of(info.name, self.tensors[info.name]) for info in infos}
         (source,) = shard_sources(plan, contents, directory)
         return source
+
+    def _infos(self) -> Iterator[TensorInfo]:
+        """The tensors; one inside of a value has no ties, since the value's tree says under which name it is."""
+        placed = {result.storage_data.name for result in self.results if isinstance(result.storage_data, Place)}
+        for info in shapes_of(self.tensors):
+            yield info if info.name in placed else dataclasses.replace(info, identity=None)
 
     def _take_tensor(self, item: WriteItem, planner: SavePlanner) -> None:
         tensor: Any = planner.resolve_data(item)
@@ -89,7 +97,7 @@ class RankFile:
 
     def _kept(self, wanted: str, tensor: torch.Tensor) -> str:
         name, number = wanted, 1
-        while name in self.tensors or name == "__metadata__":
+        while name in self.tensors or name == NOT_A_TENSOR:
             number += 1
             name = f"{wanted}~{number}"
         self.tensors[name] = tensor

@@ -8,6 +8,7 @@ import msgspec
 
 from shardflow.flavor.checkpointing.attempts import is_directory
 from shardflow.flavor.checkpointing.errors import CheckpointDamaged
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.recipe import StoredFile
 
 METADATA_FILE = "dcp.json"
@@ -68,8 +69,8 @@ def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
 
 def decode_checkpoint(data: bytes, name: str) -> Checkpoint:
     try:
-        checkpoint = msgspec.json.decode(data, type=Checkpoint)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        checkpoint = decoded(data, Checkpoint)
+    except Undecodable as error:
         raise CheckpointDamaged(f"{name} cannot be understood: {error}", remedy="load another checkpoint") from None
     if checkpoint.format != 1:
         raise CheckpointDamaged(f"{name} is of format {checkpoint.format}, not known here", remedy="update shardflow")

@@ -12,7 +12,7 @@ import numpy as np
 
 from shardflow.flavor.formats.bits import as_array
 from shardflow.flavor.formats.frames import Bytes, coded
-from shardflow.flavor.formats.state import PIECE_BYTES, State, pieces
+from shardflow.flavor.formats.state import PIECE_BYTES, State, whole
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.tensors import BYTES_OF, TensorInfo
 from shardflow.store.parallel import in_parallel
@@ -41,16 +41,31 @@ def _chunks(state: State, array: Array, memory: int) -> Iterator[_Chunk]:
     info, chunk, directory = array
     width = BYTES_OF[info.dtype]
     size = prod(chunk) * width
-    for box in pieces(info, max(size, min(PIECE_BYTES, memory // 4)), chunk):
+    if not info.size:
+        return
+    for box in _runs(info.shape, chunk, min(PIECE_BYTES, memory // 4) // width):
         values = as_array(state.read(info.name, box).contiguous(), info.dtype).reshape(-1).view(np.uint8)
         for number, key in enumerate(_keys(box, chunk)):
             yield _Chunk(directory / key, values[number * size : (number + 1) * size], size, width)
+
+
+def _runs(shape: tuple[int, ...], chunk: tuple[int, ...], limit: int) -> Iterator[Box]:
+    """Boxes of whole chunks that follow each other: more than one only where a chunk spans all that is below a row."""
+    if not shape:
+        yield ()
+        return
+    spans = chunk[1:] == shape[1:]
+    rows = chunk[0] * (max(1, limit // prod(chunk)) if spans else 1)
+    for first in range(0, shape[0], rows):
+        for inner in [whole(shape[1:])] if spans else _runs(shape[1:], chunk[1:], limit):
+            yield (slice(first, min(first + rows, shape[0])), *inner)
 
 
 def _keys(box: Box, chunk: tuple[int, ...]) -> Iterator[str]:
     """The names of the chunks in a box, which are cut along one dimension at most."""
     firsts = [each.start // extent for each, extent in zip(box, chunk, strict=True)]
     counts = [-(-(each.stop - each.start) // extent) for each, extent in zip(box, chunk, strict=True)]
+    assert sum(count > 1 for count in counts) <= 1
     cut = next((place for place, count in enumerate(counts) if count > 1), 0)
     for step in range(prod(counts)):
         yield ".".join(["c", *(str(first + step * (place == cut)) for place, first in enumerate(firsts))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from shardflow.flavor.copying import as_bytes
 from shardflow.flavor.formats.errors import CheckpointDamaged
 from shardflow.flavor.formats.state import State, pieces
 
@@ -29,7 +30,7 @@ def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """Numbers that are equal may have different bits, and two that are no numbers are never equal."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+    return as_bytes(tensor.contiguous())
 
 
 def _differs(where: str, name: str, how: str) -> CheckpointDamaged:

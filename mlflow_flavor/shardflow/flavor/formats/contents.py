@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
 from threading import Lock
 
 import torch
 
 from shardflow.flavor.contents import Content, TensorContent
 from shardflow.flavor.copying import copy_bytes
-from shardflow.flavor.formats.state import MemoryState, State, bytes_in, pieces
+from shardflow.flavor.formats.state import PIECE_BYTES, MemoryState, State, piece_at
 from shardflow.flavor.tensors import TensorInfo
 
 
@@ -31,28 +29,26 @@ class PieceContent:
     def __init__(self, state: State, info: TensorInfo) -> None:
         self._state = state
         self._info = info
-        self._boxes = list(pieces(info))
-        sizes = [bytes_in(box, info.dtype) for box in self._boxes]
-        self._starts = [0, *accumulate(sizes)]
         self._loading = Lock()
-        self._loaded: tuple[int, torch.Tensor] | None = None
+        self._loaded: tuple[int, torch.Tensor] | None = None  # a piece, and where it begins
 
     def read_into(self, offset: int, target: memoryview, /) -> None:
         done = 0
         while done < len(target):
-            place = bisect_right(self._starts, offset + done) - 1
-            count = min(len(target) - done, self._starts[place + 1] - offset - done)
-            copy_bytes(self._piece(place), offset + done - self._starts[place], target[done : done + count])
+            begin, values = self._piece(offset + done)
+            count = min(len(target) - done, begin + values.nbytes - offset - done)
+            copy_bytes(values, offset + done - begin, target[done : done + count])
             done += count
-        if offset + done == self._starts[-1]:
+        if offset + done == self._info.size:
             self._loaded = None  # the next tensor needs the memory
 
     def check_unchanged(self) -> None:
         """A checkpoint that is read verifies itself."""
 
-    def _piece(self, place: int) -> torch.Tensor:
+    def _piece(self, offset: int) -> tuple[int, torch.Tensor]:
+        box, begin = piece_at(self._info, offset, PIECE_BYTES)
         with self._loading:
-            if self._loaded is None or self._loaded[0] != place:
+            if self._loaded is None or self._loaded[0] != begin:
                 self._loaded = None  # the memory of the last one, before there is a next one
-                self._loaded = place, self._state.read(self._info.name, self._boxes[place])
-            return self._loaded[1]
+                self._loaded = begin, self._state.read(self._info.name, box)
+            return self._loaded

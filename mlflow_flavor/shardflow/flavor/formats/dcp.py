@@ -1,17 +1,12 @@
-"""Checkpoints of torch.distributed.checkpoint: what any number of ranks wrote, read as whole tensors or parts of them.
-
-The metadata are a pickle. They are opened with an unpickler that knows the classes that describe a checkpoint and no
-others, so that reading one runs no code.
-"""
+"""Checkpoints of torch.distributed.checkpoint: what any number of ranks wrote, read as whole tensors or as parts."""
 
 from __future__ import annotations
 
 import io
-import pickle
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import EnumMeta
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -21,38 +16,20 @@ import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata, MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
-from shardflow.flavor.errors import CheckpointUnusable, TensorUnusable, TrustRequired
+from shardflow.flavor.checkpoints import TORCH_FAILURES
+from shardflow.flavor.errors import CheckpointUnusable, TensorUnusable
+from shardflow.flavor.formats.dcp_metadata import METADATA_FILE, REMEDY, read_metadata
 from shardflow.flavor.formats.errors import CheckpointDamaged
 from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.state import MemoryState, State, whole
 from shardflow.flavor.formats.torch_writing import laid_out, write_failures
-from shardflow.flavor.memory import empty
+from shardflow.flavor.memory import empty_for
 from shardflow.flavor.slicing import Box
-from shardflow.flavor.tensors import TensorInfo
+from shardflow.flavor.tensors import TensorInfo, is_possible
 from shardflow.flavor.torch_types import STORED_TYPES, TORCH_TYPES
-
-METADATA_FILE = ".metadata"
-_REMEDY = "restore the checkpoint from a copy"
-_DESCRIBING = "torch.distributed.checkpoint.metadata"
-_KNOWN = {
-    (_DESCRIBING, "Metadata"),
-    (_DESCRIBING, "TensorStorageMetadata"),
-    (_DESCRIBING, "BytesStorageMetadata"),
-    (_DESCRIBING, "ChunkStorageMetadata"),
-    (_DESCRIBING, "TensorProperties"),
-    (_DESCRIBING, "MetadataIndex"),
-    (_DESCRIBING, "StorageMeta"),
-    (_DESCRIBING, "_MEM_FORMAT_ENCODING"),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    ("torch.serialization", "_get_layout"),
-    ("torch", "Size"),
-    ("collections", "OrderedDict"),
-    ("pathlib", "PosixPath"),
-    ("pathlib._local", "PosixPath"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +68,10 @@ class DistributedCheckpoint:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._metadata = _metadata(directory / METADATA_FILE)
+        self._metadata = read_metadata(directory / METADATA_FILE)
         found = self._metadata.state_dict_metadata
         described = {name: entry for name, entry in found.items() if isinstance(entry, TensorStorageMetadata)}
-        self.tensors = {name: _info(name, entry) for name, entry in described.items()}
+        self.tensors = {name: self._info(name, entry) for name, entry in described.items()}
         self.aliases: dict[str, str] = {}
         self.left_out = [name for name, entry in found.items() if isinstance(entry, BytesStorageMetadata)]
         self._reading = Lock()
@@ -115,7 +92,8 @@ class DistributedCheckpoint:
         info, entry = self.tensors[name], self._metadata.state_dict_metadata[name]
         assert isinstance(entry, TensorStorageMetadata)
         wanted = box if box is not None else whole(info.shape)
-        target = empty([each.stop - each.start for each in wanted], TORCH_TYPES[info.dtype])
+        shape = [each.stop - each.start for each in wanted]
+        target = empty_for(f"{self._directory}: tensor {name}", shape, TORCH_TYPES[info.dtype])
         filled = 0
         for number, chunk in enumerate(entry.chunks):
             part = _overlap(wanted, chunk.offsets, chunk.sizes)
@@ -149,12 +127,15 @@ class DistributedCheckpoint:
             raise self._damaged(info.name, f"its part is in {place.relative_path}, which is not in the checkpoint")
         try:
             with file.open("rb") as opened:
+                if place.offset + place.length > os.fstat(opened.fileno()).st_size:
+                    raise self._damaged(info.name, f"{place.relative_path} is cut short")
                 opened.seek(place.offset)
                 values = torch.load(io.BytesIO(opened.read(place.length)), map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise self._damaged(info.name, f"{place.relative_path}, which a rank wrote, is gone") from None
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            raise self._damaged(info.name, f"{place.relative_path}: {str(error).splitlines()[0]}") from None
+        except TORCH_FAILURES as error:
+            reason = str(error).partition("\n")[0]
+            raise self._damaged(info.name, f"{place.relative_path}: {reason}") from None
         if (
             not isinstance(values, torch.Tensor)
             or values.shape != sizes
@@ -164,8 +145,16 @@ class DistributedCheckpoint:
         made: torch.Tensor = values.detach()
         return made
 
+    def _info(self, name: str, entry: TensorStorageMetadata) -> TensorInfo:
+        dtype, shape = entry.properties.dtype, tuple(entry.size)
+        if dtype not in STORED_TYPES:
+            raise TensorUnusable(f"{name} has elements of type {dtype}, which is not known here")
+        if not is_possible(STORED_TYPES[dtype], shape):
+            raise self._damaged(name, f"there can be none of the shape {list(shape)}")
+        return TensorInfo(name, STORED_TYPES[dtype], shape)
+
     def _damaged(self, name: str, why: str) -> CheckpointDamaged:
-        return CheckpointDamaged(f"{self._directory}: tensor {name} cannot be read: {why}", remedy=_REMEDY)
+        return CheckpointDamaged(f"{self._directory}: tensor {name} cannot be read: {why}", remedy=REMEDY)
 
 
 class _FromState(DefaultSavePlanner):
@@ -177,45 +166,6 @@ class _FromState(DefaultSavePlanner):
 
     def lookup_object(self, index: MetadataIndex) -> torch.Tensor:
         return self._source.read(self._source.aliases.get(index.fqn, index.fqn))
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str, /) -> Any:
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if (module, name) == ("builtins", "getattr"):
-            return _member  # as Python 3.11 up to 3.11.3 pickles members of enumerations
-        if (module, name) not in _KNOWN:
-            raise TrustRequired(
-                f"the metadata of the checkpoint hold {module}.{name}, which describes no tensors",
-                remedy="load it with torch.distributed.checkpoint if you know who wrote it",
-            )
-        return super().find_class(module, name)
-
-
-def _member(enumeration: Any, name: Any) -> Any:
-    if not isinstance(enumeration, EnumMeta):
-        raise pickle.UnpicklingError(f"there is something of {enumeration!r} in it, which describes no tensors")
-    return enumeration[name]
-
-
-def _metadata(file: Path) -> Metadata:
-    try:
-        found = _Unpickler(io.BytesIO(file.read_bytes())).load()
-    except OSError as error:
-        raise CheckpointUnusable(f"{file} cannot be read: {error.strerror}") from None
-    except (pickle.UnpicklingError, EOFError, AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
-        raise CheckpointDamaged(f"{file} cannot be understood: {error}", remedy=_REMEDY) from None
-    if not isinstance(found, Metadata):
-        raise CheckpointDamaged(f"{file} describes no checkpoint", remedy=_REMEDY)
-    return found
-
-
-def _info(name: str, entry: TensorStorageMetadata) -> TensorInfo:
-    dtype = entry.properties.dtype
-    if dtype not in STORED_TYPES:
-        raise TensorUnusable(f"{name} has elements of type {dtype}, which is not known here")
-    return TensorInfo(name, STORED_TYPES[dtype], tuple(entry.size))
 
 
 def _overlap(wanted: Box, offsets: torch.Size, sizes: torch.Size) -> Box | None:

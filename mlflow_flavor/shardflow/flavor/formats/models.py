@@ -13,7 +13,7 @@ from blake3 import blake3
 from shardflow.flavor.errors import ShardAltered
 from shardflow.flavor.folders import Folder, LocalFolder
 from shardflow.flavor.formats.interface import Limits
-from shardflow.flavor.formats.places import fetched, written_to_store
+from shardflow.flavor.formats.places import fetched, require_room, written_to_store
 from shardflow.flavor.formats.registry import DEFAULT, format_named
 from shardflow.flavor.formats.saving import fitting, open_local
 from shardflow.flavor.formats.state import State
@@ -33,6 +33,7 @@ def written_as(name: str, state: State, directory: Path, url: str | None) -> Wri
     with ExitStack() as stack:
         target = directory if url is None else stack.enter_context(written_to_store(url, chosen.last, replace=True))
         before = set(target.rglob("*"))
+        require_room(target, name, sum(info.size for info in state.tensors.values()))
         chosen.save(state, target, limits)
         made = sorted(file for file in target.rglob("*") if file.is_file() and file not in before)
         return Written(tuple(_noted(file, target) for file in made))

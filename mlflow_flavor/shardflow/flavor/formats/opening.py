@@ -17,9 +17,9 @@ from shardflow.flavor.formats.flight import InFlight, said_of
 from shardflow.flavor.formats.layouts import Json
 from shardflow.flavor.formats.listing import LISTING_FILE, Listing, decode_listing
 from shardflow.flavor.formats.state import PIECE_BYTES, bytes_in, pieces
-from shardflow.flavor.memory import empty
+from shardflow.flavor.memory import empty_for
 from shardflow.flavor.slicing import Box
-from shardflow.flavor.tensors import TensorInfo
+from shardflow.flavor.tensors import TensorInfo, is_possible
 from shardflow.flavor.torch_types import TORCH_TYPES
 from shardflow.store.store import shared_budget
 
@@ -99,7 +99,7 @@ class TensorStoreCheckpoint:
         chunk = array.chunk_layout.read_chunk.shape
         boxes = [box] if box is not None else pieces(info, min(PIECE_BYTES, max(1, flight.total // 4)), chunk)
         shape = info.shape if box is None else tuple(each.stop - each.start for each in box)
-        target = empty(shape, TORCH_TYPES[info.dtype])
+        target = empty_for(f"{self._source}: tensor {name}", shape, TORCH_TYPES[info.dtype])
         into = ts.array(as_array(target, info.dtype))
         flight.next_tensor(name)
         for each in boxes:
@@ -130,7 +130,10 @@ class TensorStoreCheckpoint:
             raise CheckpointUnusable(
                 f"{self._source}: tensor {name} has elements of type {array.dtype.name}, which is not known here"
             )
-        return TensorInfo(name, DTYPES[array.dtype.name], tuple(array.shape))
+        info = TensorInfo(name, DTYPES[array.dtype.name], tuple(array.shape))
+        if not is_possible(info.dtype, info.shape):
+            raise CheckpointUnusable(f"{self._source}: there can be no tensor {name} of the shape {list(info.shape)}")
+        return info
 
 
 def array_spec(directory: Path, *, fill_missing: bool = False) -> Json:

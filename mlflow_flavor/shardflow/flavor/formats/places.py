@@ -19,6 +19,8 @@ from shardflow.store.sources import walk
 from shardflow.store.store import Store
 from shardflow.transport.url import SCHEME
 
+_AS_LARGE_AS_THEY_ARE = frozenset({"safetensors", "torch", "dcp"})  # formats that code nothing
+_MOST_CODED = 1000  # no weights become so many times smaller
 _TRIES, _PAUSE_SECONDS, _STAYS_AWAY = 40, 0.05, 3
 
 
@@ -52,6 +54,17 @@ def _remove_tree(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         time.sleep(_PAUSE_SECONDS)
         away = 0 if directory.exists() else away + 1
+
+
+def require_room(directory: Path, format: str, size: int) -> None:  # noqa: A002
+    """Refuse to begin with tensors that cannot all be written, since a file of a few bytes may claim any number."""
+    usage = shutil.disk_usage(directory)
+    most = usage.free if format in _AS_LARGE_AS_THEY_ARE else usage.free * _MOST_CODED
+    if usage.total and size > most:  # some file systems know nothing of themselves
+        raise TargetUnusable(
+            f"the tensors are {size:,} bytes, and there are {usage.free:,} on the disk that has {directory.parent}",
+            remedy="make room, or name another place",
+        )
 
 
 @contextmanager
@@ -128,7 +141,7 @@ def _require_free(target: Path) -> None:
 
 def _put_in_place(partial: Path, target: Path, replace: bool) -> None:
     old = partial.with_suffix(".old")
-    moved = replace and target.exists()
+    moved = replace and (target.exists() or target.is_symlink())
     if moved:
         target.rename(old)
     try:
@@ -140,7 +153,8 @@ def _put_in_place(partial: Path, target: Path, replace: bool) -> None:
             raise CheckpointExists(f"{target} was made by somebody else meanwhile", remedy="use another path") from None
         raise
     if moved:
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
+        # A link makes place for the checkpoint; what it points to is another's.
+        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
 
 
 def _unwritable(target: Path, error: OSError) -> TargetUnusable:

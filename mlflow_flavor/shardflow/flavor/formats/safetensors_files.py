@@ -18,7 +18,7 @@ from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.places import files_at, giving_up, remove, require_free
 from shardflow.flavor.formats.state import PIECE_BYTES, State
 from shardflow.flavor.index import INDEX_FILE, made_index
-from shardflow.flavor.plans import Plan, plan
+from shardflow.flavor.plans import Plan, plan, require_nameable
 from shardflow.flavor.shards import ShardSource, shard_sources
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.stored_weights import StoredWeights
@@ -132,6 +132,7 @@ class _Only:
 
 
 def _planned(state: State) -> Plan:
+    require_nameable([], state.aliases)
     made = plan(list(state.tensors.values()))
     return dataclasses.replace(made, aliases={**made.aliases, **state.aliases})
 

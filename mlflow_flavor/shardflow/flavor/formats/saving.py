@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ import torch
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.formats.comparing import require_same
 from shardflow.flavor.formats.interface import Checkpoint, Format, Limits
-from shardflow.flavor.formats.places import fetched, in_store, written_to_directory, written_to_store
+from shardflow.flavor.formats.places import fetched, in_store, require_room, written_to_directory, written_to_store
 from shardflow.flavor.formats.registry import DEFAULT, format_named, format_of
 from shardflow.flavor.formats.safetensors_files import opened_in_store, stream_to_store
 from shardflow.flavor.formats.state import MemoryState, State, require_tensors
@@ -55,6 +56,7 @@ def save(
 
 
 def _saved(made: State, chosen: Format, directory: Path, limits: Limits, *, verify: bool) -> None:
+    require_room(directory, chosen.name, sum(info.size for info in made.tensors.values()))
     chosen.save(made, directory, limits)
     if verify:
         with chosen.open(directory) as written:
@@ -122,6 +124,8 @@ def open_local(place: Path, format: str | None = None, *, fill_missing: bool = F
     """A checkpoint on this disk."""
     if not place.exists():
         raise CheckpointUnusable(f"{place} does not exist", remedy="name a checkpoint")
+    if not os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
+        raise CheckpointUnusable(f"{place} cannot be read: permission denied", remedy="ask for the right to read it")
     inside = place / _WEIGHTS if (place / _MODEL).is_file() else place  # of a model that the flavor saved
     chosen = format_named(format) if format is not None else format_of(inside)
     return chosen.open(inside, fill_missing=fill_missing)

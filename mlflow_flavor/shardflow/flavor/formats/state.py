@@ -76,13 +76,29 @@ def pieces(info: TensorInfo, limit: int = PIECE_BYTES, chunk: tuple[int, ...] | 
     yield from _bands(info.shape, chunk or (1,) * len(info.shape), limit // BYTES_OF[info.dtype])
 
 
+def piece_at(info: TensorInfo, offset: int, limit: int = PIECE_BYTES) -> tuple[Box, int]:
+    """The piece that has the byte at an offset, one of the runs that `pieces` gives, and where it begins."""
+    width = BYTES_OF[info.dtype]
+    element, most = offset // width, max(1, limit // width)
+    box: Box = ()
+    for place, extent in enumerate(info.shape):
+        band = prod(info.shape[place + 1 :])
+        rows = max(1, most // band)
+        first = element // band // rows * rows
+        box += (slice(first, min(first + rows, extent)),)
+        element -= first * band
+        if band <= most:
+            box += whole(info.shape[place + 1 :])
+            break
+    return box, offset // width * width - element * width
+
+
 def _bands(shape: tuple[int, ...], chunk: tuple[int, ...], limit: int) -> Iterator[Box]:
     if not shape:
         yield ()
         return
     band = chunk[0] * prod(shape[1:])
     rows = chunk[0] * max(1, limit // max(1, band))
-    rest = [whole(shape[1:])] if band <= limit else list(_bands(shape[1:], chunk[1:], limit // chunk[0]))
     for first in range(0, shape[0], rows):
-        for inner in rest:
+        for inner in [whole(shape[1:])] if band <= limit else _bands(shape[1:], chunk[1:], limit // chunk[0]):
             yield (slice(first, min(first + rows, shape[0])), *inner)

@@ -12,12 +12,14 @@ from typing import Self
 import torch
 import zstandard
 
-from shardflow.flavor.checkpoints import TORCH_ENDINGS, TORCH_INDEX_FILE, load_torch, weight_files
+from shardflow.flavor.checkpoints import TORCH_ENDINGS, load_all_torch, weight_files
+from shardflow.flavor.directories import TORCH_INDEX_FILE
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.formats.errors import CheckpointDamaged
 from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.state import PIECE_BYTES, MemoryState, State
 from shardflow.flavor.formats.torch_writing import write_torch
+from shardflow.flavor.memory import empty_for
 from shardflow.flavor.slicing import Box
 
 FILE = "model.pt"
@@ -44,7 +46,7 @@ class TorchFormat:
 
     def open(self, source: Path, /, *, fill_missing: bool = False) -> TorchCheckpoint:
         del fill_missing  # no part of a file can be left out
-        return TorchCheckpoint(_mapped(source), ExitStack())
+        return TorchCheckpoint(source, _mapped(source), ExitStack())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,15 @@ class CompressedTorchFormat:
         with ExitStack() as stack:
             made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardflow-"))) / FILE
             _expand(_compressed(source), made)
-            return TorchCheckpoint(_mapped(made), stack.pop_all())
+            return TorchCheckpoint(source, _mapped(made), stack.pop_all())
         raise AssertionError("an exit stack lets errors through")
 
 
 class TorchCheckpoint:
     """A state dict whose tensors are mapped from the file: what is read is brought in then."""
 
-    def __init__(self, mapped: MemoryState, stack: ExitStack) -> None:
+    def __init__(self, source: Path, mapped: MemoryState, stack: ExitStack) -> None:
+        self._source = source
         self._mapped = mapped
         self._stack = stack
         self.tensors = mapped.tensors
@@ -91,7 +94,9 @@ class TorchCheckpoint:
         self._stack.close()
 
     def read(self, name: str, box: Box | None = None, /) -> torch.Tensor:
-        return self._mapped.read(name, box).clone(memory_format=torch.contiguous_format)
+        values = self._mapped.read(name, box)
+        made = empty_for(f"{self._source}: tensor {name}", values.shape, values.dtype)
+        return made.copy_(values)
 
     def load(self, names: Iterable[str], /) -> dict[str, torch.Tensor]:
         wanted = {name: self.aliases.get(name, name) for name in names}
@@ -100,10 +105,7 @@ class TorchCheckpoint:
 
 
 def _mapped(source: Path) -> MemoryState:
-    values: dict[str, torch.Tensor] = {}
-    for file in weight_files(source):
-        values |= load_torch(file, trust=False)
-    return MemoryState.of(values)
+    return MemoryState.of(load_all_torch(weight_files(source), trust=False))
 
 
 def _compressed(source: Path) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
 
+from shardflow.flavor.decoding import Undecodable, decoded_freely
 from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.formats.errors import CheckpointDamaged
 from shardflow.flavor.formats.flight import said_of
@@ -19,6 +19,7 @@ _DATABASE = "manifest.ocdbt"
 _DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3"}
 _ORBAX_TREE = "_METADATA"
 _DEEPEST = 32
+_REMEDY = "restore the checkpoint from a copy"
 
 
 def is_tree(directory: Path) -> bool:
@@ -76,19 +77,28 @@ def _in_database(directory: Path, fill_missing: bool) -> Iterator[tuple[str, Jso
 def _require_all(tree: Path, directory: Path, found: dict[str, Json]) -> None:
     """Orbax lists what it wrote: an array that is gone is told by that alone."""
     prefix = "" if tree.parent == directory else f"{tree.parent.relative_to(directory)}/"
-    for entry in _document(tree).get("tree_metadata", {}).values():
-        name = ".".join(str(step.get("key")) for step in entry.get("key_metadata", []))
-        kind = str(entry.get("value_metadata", {}).get("value_type"))
+    for name, kind in _listed(tree):
         if kind in {"jax.Array", "np.ndarray"} and f"{prefix}{name}" not in found:
-            raise CheckpointDamaged(
-                f"{directory}: tensor {name} is gone, which {_ORBAX_TREE} lists",
-                remedy="restore the checkpoint from a copy",
+            raise CheckpointDamaged(f"{directory}: tensor {name} is gone, which {_ORBAX_TREE} lists", remedy=_REMEDY)
+
+
+def _listed(tree: Path) -> list[tuple[str, str]]:
+    """Name and kind of each entry."""
+    try:
+        return [
+            (
+                ".".join(str(step.get("key")) for step in entry.get("key_metadata", [])),
+                str(entry.get("value_metadata", {}).get("value_type")),
             )
+            for entry in _document(tree).get("tree_metadata", {}).values()
+        ]
+    except (AttributeError, TypeError):
+        raise CheckpointDamaged(f"{tree} lists no tree", remedy=_REMEDY) from None
 
 
 def _document(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_bytes())
-    except ValueError:
-        raise CheckpointDamaged(f"{file} is no JSON", remedy="restore the checkpoint from a copy") from None
+        document = decoded_freely(file.read_bytes())
+    except Undecodable:
+        raise CheckpointDamaged(f"{file} is no JSON", remedy=_REMEDY) from None
     return document if isinstance(document, dict) else {}

@@ -45,7 +45,7 @@ class TensorStoreFormat:
 
     def recognises(self, directory: Path, /) -> bool:
         if (directory / LAYOUT_FILE).is_file():
-            return (directory / LAYOUT_FILE).read_text() == self.layout.name
+            return (directory / LAYOUT_FILE).read_bytes() == self.layout.name.encode()
         return self.layout is layouts.PLAIN and is_tree(directory)
 
     def save(self, state: State, directory: Path, limits: Limits, /) -> None:

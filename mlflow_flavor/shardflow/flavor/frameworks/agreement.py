@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from shardflow.errors import CorruptData
+from shardflow.flavor.modes import in_evaluation
 
 TOLERANCE = 1e-4
 Array = npt.NDArray[Any]
@@ -49,14 +50,9 @@ def require_agreement(left: Sequence[Array], right: Sequence[Array], tolerance: 
 
 
 def outputs_of(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> list[Array]:
-    """What a module answers, without dropout and without gradients; it is left in the mode it was in."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            answer = module(*inputs)
-    finally:
-        module.train(training)
+    """What a module answers, without dropout and without gradients."""
+    with in_evaluation(module), torch.no_grad():
+        answer = module(*inputs)
     return [as_numpy(tensor) for tensor in _tensors(answer)]
 
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
@@ -20,9 +19,11 @@ from shardflow.flavor.formats.errors import CheckpointExists
 from shardflow.flavor.frameworks.agreement import TOLERANCE, Agreement, Array, outputs_of, require_agreement
 from shardflow.flavor.frameworks.assigning import assigned
 from shardflow.flavor.frameworks.errors import ConversionFailed
+from shardflow.flavor.frameworks.hdf5_files import own_datasets, require_own_values
 from shardflow.flavor.frameworks.variables import (
     answer_of,
     filled,
+    put_back_after_failure,
     require_mapped,
     tensor_of,
     turned_for_torch,
@@ -79,36 +80,29 @@ def import_keras(
 ) -> Agreement:
     """Load `.weights.h5` into the Keras model it belongs to, from there into a module, and run both.
 
-    If they do not agree, the module is left as it was.
+    If they do not agree, both are left as they were.
     """
-    try:
-        keras_model.load_weights(str(source))
-    except (OSError, ValueError) as error:
-        raise ConversionFailed(f"{source} does not fit the Keras model: {str(error).splitlines()[0]}") from None
     variables = variables_of(keras_model)
     require_mapped(variables, names, _WHAT)
-    values = {path: tensor_of(path, value_of(variable), source) for path, variable in variables.items()}
-    state = {names[path]: value for path, value in turned_for_torch(values).items()}
-    with assigned(module, state, {}, str(source)):
-        found = _answers(keras_model, example)
-        return require_agreement(outputs_of(module, example), found, tolerance, f"{source} and the module")
+    require_own_values(source)
+    with put_back_after_failure(_all_variables(keras_model)):
+        try:
+            keras_model.load_weights(str(source))
+        except (OSError, ValueError) as error:
+            raise ConversionFailed(f"{source} does not fit the Keras model: {str(error).splitlines()[0]}") from None
+        values = {path: tensor_of(path, value_of(variable), source) for path, variable in variables.items()}
+        state = {names[path]: value for path, value in turned_for_torch(values).items()}
+        with assigned(module, state, {}, str(source)):
+            found = _answers(keras_model, example)
+            return require_agreement(outputs_of(module, example), found, tolerance, f"{source} and the module")
     raise AssertionError("what is assigned lets errors through")
 
 
 def keras_state(source: str | Path) -> dict[str, torch.Tensor]:
     """What a `.weights.h5` file holds, by the paths it has there and as Keras keeps it; Keras itself is not needed."""
-    found: dict[str, torch.Tensor] = {}
-
-    def take(path: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[path] = tensor_of(path, np.asarray(item[()]), source)
-
-    try:
-        with h5py.File(source, "r") as file:
-            file.visititems(take)
-    except OSError as error:
-        raise ConversionFailed(f"{source} cannot be read as HDF5: {str(error).splitlines()[0]}") from None
-    return found
+    with own_datasets(source) as found:
+        return {path: tensor_of(path, np.asarray(item[()]), source) for path, item in found.items()}
+    raise AssertionError("what opens a file lets errors through")
 
 
 def _save(keras_model: Any, file: Path, *, replace: bool) -> None:
@@ -124,6 +118,11 @@ def _save(keras_model: Any, file: Path, *, replace: bool) -> None:
         raise TargetUnusable(
             f"{file} cannot be written: {error.strerror or error}", remedy="make room for it"
         ) from None
+
+
+def _all_variables(keras_model: Any) -> list[Any]:
+    """What a file of weights is loaded into: the state of random generators too, and that of an optimizer."""
+    return [*keras_model.variables, *getattr(getattr(keras_model, "optimizer", None), "variables", ())]
 
 
 def _answers(keras_model: Any, example: Sequence[torch.Tensor]) -> list[Array]:

@@ -28,6 +28,7 @@ from shardflow.flavor.frameworks.agreement import (
 )
 from shardflow.flavor.frameworks.assigning import assigned
 from shardflow.flavor.frameworks.errors import ConversionFailed
+from shardflow.flavor.modes import in_evaluation
 
 FILE = "model.onnx"
 _OPERATOR = re.compile(
@@ -86,12 +87,11 @@ def onnx_state(source: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _export(module: torch.nn.Module, file: Path, example: Sequence[torch.Tensor], dynamic_shapes: Any) -> None:
-    training = module.training
     try:
-        with warnings.catch_warnings(), _quiet():
+        with warnings.catch_warnings(), _quiet(), in_evaluation(module):
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                module.eval(),
+                module,
                 tuple(example),
                 str(file),
                 dynamo=True,
@@ -102,8 +102,6 @@ def _export(module: torch.nn.Module, file: Path, example: Sequence[torch.Tensor]
             )
     except (torch.onnx.OnnxExporterError, torch.onnx.errors.OnnxExporterError) as error:
         raise _unsupported(f"{type(module).__name__} cannot be exported to ONNX", str(error)) from None
-    finally:
-        module.train(training)
 
 
 def _run(file: Path, example: Sequence[torch.Tensor]) -> list[Array]:

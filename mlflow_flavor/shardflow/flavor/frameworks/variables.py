@@ -6,7 +6,7 @@ called a kernel is turned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -59,14 +59,21 @@ def filled(
     """The variables with the weights of a module while the block runs, and for good if that ends well."""
     require_mapped(variables, names, what)
     state = module.state_dict()
-    before = {path: value_of(variable) for path, variable in variables.items()}
-    try:
+    with put_back_after_failure(variables.values()):
         for path, variable in variables.items():
             variable.assign(_turned(path, variable, state, names))
         yield
+
+
+@contextmanager
+def put_back_after_failure(variables: Iterable[Any]) -> Iterator[None]:
+    """Variables that have their values of before if the block fails."""
+    before = [(variable, value_of(variable)) for variable in variables]
+    try:
+        yield
     except BaseException:
-        for path, variable in variables.items():
-            variable.assign(before[path])
+        for variable, value in before:
+            variable.assign(value)
         raise
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from shardflow.errors import ShardflowError
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.owners import Owner, ended, may_be_alive, new_owner
 from shardflow.store.errors import PathMissing, PathTaken
 from shardflow.store.paths import key_of
@@ -150,8 +151,8 @@ def _read(store: Store, path: str) -> Note | None:
     """The note of another run; None if it ended just now, or nobody can make sense of it."""
     try:
         with store.open(path) as file:
-            return msgspec.json.decode(file.read(), type=Note)
-    except (PathMissing, msgspec.MsgspecError):
+            return decoded(file.read(), Note)
+    except (PathMissing, Undecodable):
         return None
 
 

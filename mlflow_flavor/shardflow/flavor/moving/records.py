@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from shardflow.errors import ShardflowError
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.flavor.moving.originals import Original
 from shardflow.flavor.moving.versions import RECORDS
 from shardflow.store.store import Store
@@ -62,8 +63,8 @@ def read_record(store: Store, path: str, source: str) -> Record:
     record = Record(store, f"{records_of(path)}/record.json", source)
     try:
         with store.open(record.path) as file:
-            found = msgspec.json.decode(file.read(), type=_Stored)
-    except (ShardflowError, msgspec.MsgspecError):
+            found = decoded(file.read(), _Stored)
+    except (ShardflowError, Undecodable):
         return record
     if found.source == source:
         record.seconds, record.files = found.seconds, found.files

@@ -21,6 +21,7 @@ from shardflow.flavor.places import is_store_url, located
 from shardflow.store.store import Store
 
 MOVED_TO, MOVED_FROM = "shardflow.migrated_to", "shardflow.migrated_from"
+_RESERVED, _STATUS, _PARENTS, _NUMBER = "shardflow.", "shardflow.status", "shardflow.parents", "shardflow.version"
 
 
 def registered_versions(name: str, scratch: Path) -> list[Version]:
@@ -71,14 +72,30 @@ def register(version: Version, url: str, name: str) -> str:
     assert tracked is not None
     made = {each.tags.get(MOVED_FROM): each for each in _registered_before(client, name)}.get(version.uri)
     if made is None:
-        tags = {**(tracked.tags or {}), MOVED_FROM: version.uri}
-        tags.pop(MOVED_TO, None)
+        tags = {**_tags_that_come_along(tracked, name), MOVED_FROM: version.uri}
         made = client.create_model_version(
             name, url, run_id=tracked.run_id, tags=tags, description=tracked.description, model_id=tracked.model_id
         )
-    for alias in tracked.aliases if name != tracked.name else ():
+    for alias in _aliases_that_come_along(tracked, made) if name != tracked.name else ():
         client.set_registered_model_alias(name, alias, made.version)
     return str(made.version)
+
+
+def _tags_that_come_along(tracked: Tracked, name: str) -> dict[str, str]:
+    """The tags of a version without what a registry keeps of that one alone, such as its status and its statements."""
+    kept = {_PARENTS} if name == tracked.name else {_PARENTS, _NUMBER}  # a model has each number once
+    tags = tracked.tags or {}
+    return {key: value for key, value in tags.items() if key in kept or not key.startswith(_RESERVED)}
+
+
+def _aliases_that_come_along(tracked: Tracked, made: Any) -> Iterator[str]:
+    """The aliases of a version without those that Shardflow's registry sets itself, by status and by number."""
+    if _STATUS in made.tags:
+        from shardflow.registry.reserved_aliases import is_reserved_alias  # noqa: PLC0415  # others' aliases are free
+
+        yield from (alias for alias in tracked.aliases if not is_reserved_alias(alias))
+    else:
+        yield from tracked.aliases
 
 
 def _registered_before(client: Any, name: str) -> list[Any]:
