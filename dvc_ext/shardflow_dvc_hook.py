@@ -1,7 +1,8 @@
 """Lets plain `dvc` know `shardflow://`: runs whenever Python starts, so it does next to nothing until DVC is imported.
 
-DVC asks no plugin for its remotes. So a finder waits for the two modules in which they are listed, and adds to each of
-them after it has been loaded. Only the standard library is used here; the rest is imported with DVC.
+DVC asks no plugin for its remotes. So a finder waits for the two modules in which they are listed, and for the one that
+lists what is pushed and pulled, and adds to each of them after it has been loaded. Only the standard library is used
+here; the rest is imported with DVC.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-COMPLETED_BY = {"dvc_objects.fs": "complete_registry", "dvc.config_schema": "complete_schema"}
+COMPLETED_BY = {
+    "dvc_objects.fs": "complete_registry",
+    "dvc.config_schema": "complete_schema",
+    "dvc_data.index.fetch": "complete_lists",
+}
 """Modules of DVC, and what in `shardflow.dvc.registration` completes them."""
 
 
 class Finder:
-    """Finds nothing itself: has the two modules completed that other finders find."""
+    """Finds nothing itself: has these modules completed when other finders find them."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """The specification that the other finders give, with a loader that completes the module."""

@@ -1,9 +1,10 @@
 """Which directory of the store a training writes its checkpoints to: the one it was interrupted in, or a new one.
 
-Below the URL, a directory for the inputs of the training (`train-3f9c...`) has one for each attempt at it: `1`, `2`.
-An attempt that came to its end has a `done.json`, and no later run touches it: commits name its checkpoints. One
-without was interrupted, and the next run with the same inputs goes on in it, on whichever machine. Whoever writes to an
-attempt holds its newest `claim-N.json`; of two that want it at once, the store lets one have it.
+Below the URL, a directory for the training and its inputs (`train-checkpoint-3f9c...`) has one for each attempt at it:
+`1`, `2`. An attempt that came to its end has a `done.json`, and no later run touches it: commits name its checkpoints.
+One without was interrupted, and the next run with the same inputs goes on in it, on whichever machine. Whoever writes
+to an attempt holds its newest `claim-N.json`; of two that want it at once, the store lets one have it. Whether the
+holder is still at it, another process tells by whether its process lives, and the same one by whether it has let go.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import msgspec
 import psutil
@@ -41,9 +43,9 @@ class Claim(msgspec.Struct, frozen=True):
     token: str = ""  # of the training: the store takes equal claims of one process for the same file
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Attempt:
-    """One run of a training, by its path in the store."""
+    """One run of a training, by its path in the store; whoever writes to it keeps this until it has left."""
 
     store: Store
     path: str
@@ -64,6 +66,15 @@ class Attempt:
     def noted(self, name: str) -> bytes:
         with self.store.open(f"{self.path}/{name}") as file:
             return file.read_at(0, file.size)
+
+    def leave(self) -> None:
+        """Let go of it: from now on, this process too may begin it again where it was interrupted."""
+        for token in [token for token, held in _held.items() if held is self]:
+            del _held[token]
+
+
+_held: WeakValueDictionary[str, Attempt] = WeakValueDictionary()
+"""The attempts of this process that somebody is at, by the token of the claim: one that nobody keeps has nobody."""
 
 
 def begun(store: Store, place: str, *, resume: bool) -> Attempt:
@@ -107,13 +118,16 @@ def _claimed(attempt: Attempt, number: int) -> bool:
         attempt.note(f"claim-{number}.json", msgspec.json.encode(mine), replace=False)
     except PathTaken:
         return False
+    _held[mine.token] = attempt
     return True
 
 
 def _runs_here(claim: Claim) -> bool:
-    """Whether its process still lives, as far as can be told: on another machine it is taken to be gone."""
-    if claim.host != socket.gethostname() or claim.pid == os.getpid():
+    """Whether its training still goes on, as far as can be told: on another machine it is taken to be gone."""
+    if claim.host != socket.gethostname():
         return False
+    if claim.pid == os.getpid():
+        return claim.token in _held
     try:
         started: float = psutil.Process(claim.pid).create_time()
         return abs(started - claim.started) < 1

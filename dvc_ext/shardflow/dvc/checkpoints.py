@@ -26,10 +26,11 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
+from blake3 import blake3
 
 from shardflow.dvc.attempts import DONE, RUN, Attempt, begun
 from shardflow.dvc.pointers import Pointer, digest_of
-from shardflow.dvc.projects import current_stage
+from shardflow.dvc.projects import Stage, current_stage, project_around
 from shardflow.dvc.stages import hashes_of
 from shardflow.errors import ShardflowError
 from shardflow.flavor.checkpointing.checkpointer import AsyncCheckpointer
@@ -76,7 +77,7 @@ class Checkpoints:
         _require_one_process()
         self._pointer = Path(pointer).absolute()
         self._keep, self._names = keep, names
-        self._attempt = _attempt(url, self._pointer.stem, resume)
+        self._attempt = _attempt(url, self._pointer, resume)
         self._checkpointer = AsyncCheckpointer(self._attempt.url, keep=keep)
         self._run: str | None = None
         self._closed = False
@@ -130,20 +131,27 @@ class Checkpoints:
         """The training has ended: wait for what is being stored, and name the checkpoint."""
         if self._closed:
             return
-        self._note_run()
-        self._checkpointer.close()
-        self._closed = True
-        pointer = self._named()
-        self._write(pointer)
-        self._tell_mlflow(pointer)
-        # Last: a process that dies before this ends here again at once, instead of training anew.
-        self._attempt.note(DONE, msgspec.json.encode(pointer))
+        try:
+            self._note_run()
+            self._checkpointer.close()
+            self._closed = True
+            pointer = self._named()
+            self._write(pointer)
+            self._tell_mlflow(pointer)
+            # Last: a process that dies before this ends here again at once, instead of training anew.
+            self._attempt.note(DONE, msgspec.json.encode(pointer))
+        finally:
+            self._attempt.leave()
 
     def stop(self) -> None:
         """The training was interrupted: what was saved is stored, and the next run goes on from there."""
-        if not self._closed:
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
+        try:
             self._checkpointer.close()
+        finally:
+            self._attempt.leave()
 
     def _named(self) -> Pointer:
         steps = Steps(self._attempt.store, self._attempt.path)
@@ -196,14 +204,28 @@ def _best(infos: list[StepInfo], keep: Retention | None) -> int:
     return min(having, key=lambda info: (sign * info.metrics[keep.metric], -info.step)).step
 
 
-def _attempt(url: str | None, name: str, resume: bool) -> Attempt:
-    stage = current_stage()
-    place = _place(url, stage.root if stage else Path.cwd())
-    store, path = store_for(place)
-    below = name
-    if stage and stage.name:
-        below = f"{_ODD.sub('-', stage.name)}-{hashes_of(stage).identity}"
+def _attempt(url: str | None, pointer: Path, resume: bool) -> Attempt:
+    stage, project = current_stage(), project_around()
+    root = stage.root if stage else project.root if project else Path.cwd()
+    # DVC runs some experiments in a copy of the project, which it removes: checkpoints go to the project itself.
+    store, path = store_for(_place(url, root))
+    below = _directory(stage, Path(os.path.relpath(pointer, project.root if project else root)))
     return begun(store, f"{path}/{below}" if path else below, resume=resume)
+
+
+def _directory(stage: Stage | None, pointer: Path) -> str:
+    """Its own for each pointer of each stage with its inputs, told apart by the digest."""
+    readable = _ODD.sub("-", pointer.stem)
+    if stage and stage.name:
+        made = hashes_of(stage)
+        return f"{_ODD.sub('-', made.name)}-{readable}-{_digest(made.stage, pointer.as_posix(), made.identity)}"
+    if pointer.as_posix() == f"{readable}.json":
+        return readable
+    return f"{readable}-{_digest(pointer.as_posix())}"
+
+
+def _digest(*parts: str) -> str:
+    return blake3(msgspec.json.encode(parts)).hexdigest()[:16]
 
 
 def _place(url: str | None, root: Path) -> str:
@@ -213,7 +235,7 @@ def _place(url: str | None, root: Path) -> str:
             raise CheckpointsMisused(
                 "nothing says where checkpoints go", remedy=f"pass url=, or set {STORE_VARIABLE} to the URL of a store"
             )
-        return f"{store.rstrip('/')}/checkpoints"
+        url = f"{store.rstrip('/')}/checkpoints"
     return url if "://" in url else str((root / url).resolve())
 
 

@@ -9,7 +9,7 @@ MLflow imports this while it is imported itself: nothing heavy may be imported h
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -51,7 +51,7 @@ class DvcDatasetSource(DatasetSource):  # type: ignore[misc]  # mlflow is not ty
     def uri(self) -> str:
         """The address of exactly this version."""
         query = urlencode({"rev": self.data.rev or "", "repo": self.data.repo}, safe="/:@")
-        return f"{SCHEME}:{self.data.path}?{query}"
+        return f"{SCHEME}:{quote(self.data.path_in_repo)}?{query}"
 
     def load(self, dst_path: str | None = None) -> str:
         """The data as it was, in the directory `dst_path` or a new one; returns the path of the file or directory."""
@@ -92,6 +92,8 @@ def parsed(address: str) -> tuple[str, str | None, str | None]:
     parts = urlsplit(address)
     query = dict(parse_qsl(parts.query))
     path = unquote(parts.netloc + parts.path)
+    if parts.fragment:
+        raise BadAddress(f"{address!r} names no part of data", remedy="write a # in a name as %23")
     if parts.scheme != SCHEME or not path or set(query) - {"repo", "rev"}:
         raise BadAddress(
             f"{address!r} does not name data of DVC", remedy="write it as dvc:PATH, or dvc:PATH?rev=REV&repo=URL"

@@ -55,6 +55,11 @@ def is_object(path: str) -> bool:
     return named is not None and path[named.end() :] in ("", ".dir")
 
 
+def is_listing(path: str) -> bool:
+    """Whether a path is one of DVC's listings of directories."""
+    return path.endswith(".dir") and is_named_by_hash(path)
+
+
 def info(store: Store, inside: str, name: str) -> Info:
     """A file or directory; PathMissing if there is neither."""
     if not inside:

@@ -17,6 +17,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from shardflow.dvc import described
 from shardflow.dvc.copying import give_name
 from shardflow.dvc.failures import as_dvc_tells
+from shardflow.dvc.lacking import lacking_in
 from shardflow.dvc.looking import StoredFiles
 from shardflow.dvc.places import stripped
 from shardflow.dvc.transferring import Tell, transfers_of
@@ -51,6 +52,8 @@ class StoreFileSystem(StoredFiles):
     def _opened(self, path: str) -> BinaryIO:
         with as_dvc_tells(path):
             store, inside = self._places.to_read(path)
+            if described.is_listing(inside):
+                return io.BytesIO(lacking_in(store).listing(inside))
             manifest = store.manifest(inside)
             if manifest.inline is not None:
                 return io.BytesIO(manifest.inline)
@@ -144,7 +147,7 @@ class StoreFileSystem(StoredFiles):
     def rm_file(self, path: str) -> None:
         """Remove a name; the bytes stay until the store's own gc finds that nothing needs them."""
         if self.rm_files([path]) == 0:
-            raise _missing(stripped(path))
+            raise missing(stripped(path))
 
     _rm = rm_file
 
@@ -211,7 +214,8 @@ def _free(store: Store, inside: str) -> None:
         raise PathTaken(f"{store.url.joined(inside)} is a directory", remedy="name a file in it")
 
 
-def _missing(path: str) -> FileNotFoundError:
+def missing(path: str) -> FileNotFoundError:
+    """There is no file of that name."""
     return FileNotFoundError(errno.ENOENT, "nothing is stored under that name", path)
 
 

@@ -21,6 +21,7 @@ from shardflow.dvc import described
 from shardflow.dvc.asking import Asking
 from shardflow.dvc.failures import refusal
 from shardflow.dvc.filesystem import StoreFileSystem
+from shardflow.dvc.lacking import lacking_in
 from shardflow.dvc.places import stripped, url_of
 from shardflow.dvc.transferring import written_inline
 from shardflow.dvc.unfetched import note
@@ -120,6 +121,8 @@ class HandedOverFileSystem(StoreFileSystem):
             failures = put_small(store.transport, store.config, [*sources.values()])
             for number, failure in zip(sources, failures, strict=True):
                 answers[number] = True if failure is None else refusal(failure, handed[number].path)
+                if failure is None:
+                    lacking_in(store).forget(sources[number].path)
         return answers
 
     def _get_small(self, handed: list[Handed]) -> list[bool | Exception]:

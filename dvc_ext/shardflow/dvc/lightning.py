@@ -28,6 +28,7 @@ class StageCheckpoint(Callback):
         self.checkpoints = checkpoints
         self.every = every_n_train_steps
         self.monitor = monitor
+        self._began = False
         self._saved: int | None = None
 
     @property
@@ -46,6 +47,10 @@ class StageCheckpoint(Callback):
         if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, _StepIO):
             trainer.strategy.checkpoint_io = _StepIO(self.checkpoints, trainer.strategy.checkpoint_io)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer, pl_module
+        self._began = True
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -60,6 +65,13 @@ class StageCheckpoint(Callback):
         if trainer.received_sigterm:
             self.checkpoints.stop()
         else:
+            self.checkpoints.close()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        del pl_module
+        # A run that died after its last step has none left to do when it goes on: `fit` then begins no training, which
+        # so has no end. A search for a learning rate tears down as well, but before the training.
+        if stage == "fit" and not self._began and trainer.fit_loop.skip and not trainer.received_sigterm:
             self.checkpoints.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -5,6 +5,7 @@ Paths are URLs without their scheme. What is listed are the files that users put
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -14,10 +15,12 @@ from fsspec.spec import AbstractFileSystem
 from shardflow.dvc import described
 from shardflow.dvc.described import Info
 from shardflow.dvc.failures import as_dvc_tells
+from shardflow.dvc.lacking import lacking_in
 from shardflow.dvc.places import Places, path_at, stripped, url_of
 from shardflow.dvc.presence import present
 from shardflow.store.errors import PathMissing, StoreMissing
 from shardflow.store.parallel import in_parallel
+from shardflow.store.store import Store
 
 _FSSPECS_OWN = frozenset(
     {"asynchronous", "batch_size", "listings_expiry_time", "loop", "max_paths", "use_listings_cache"}
@@ -84,6 +87,18 @@ class StoredFiles(AbstractFileSystem):  # type: ignore[misc]
                 return [self.isfile(path) for path in paths]
             return present(stores.pop(), [inside for _, inside in places]) if places else []
 
+    def lacking(self, paths: Iterable[str]) -> set[str]:
+        """Those of some files that a repair could not make whole, and listings of directories that have such files."""
+        found = set()
+        with as_dvc_tells():
+            by_store: dict[Store, dict[str, str]] = defaultdict(dict)
+            for path in paths:
+                store, inside = self._places.to_read(stripped(path))
+                by_store[store][inside] = path
+            for store, files in by_store.items():
+                found |= {files[inside] for inside in lacking_in(store).among([*files])}
+        return found
+
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """What is right below a directory; a file lists itself."""
         path = stripped(path)
@@ -98,8 +113,7 @@ class StoredFiles(AbstractFileSystem):  # type: ignore[misc]
         found = [path_at(store, file) for file in files]
         if not detail:
             return names + found
-        infos = [info for info in self.infos(found) if isinstance(info, dict)]
-        return [described.info_of_directory(name) for name in names] + infos
+        return [described.info_of_directory(name) for name in names] + [*self._told(found).values()]
 
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **kwargs: Any
@@ -115,7 +129,17 @@ class StoredFiles(AbstractFileSystem):  # type: ignore[misc]
             names = []
         if not detail:
             return names
-        return {name: info for name, info in zip(names, self.infos(names), strict=True) if isinstance(info, dict)}
+        return self._told(names)
+
+    def _told(self, names: list[str]) -> dict[str, Info]:
+        """What is known of listed files, without those that were removed since."""
+        told = {}
+        for name, info in zip(names, self.infos(names), strict=True):
+            if isinstance(info, dict):
+                told[name] = info
+            elif not isinstance(info, FileNotFoundError):
+                raise info
+        return told
 
     def _found(self, path: str, beginning: str) -> list[str]:
         with as_dvc_tells(path):

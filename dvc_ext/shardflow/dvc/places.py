@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -17,6 +18,7 @@ SURE_SECONDS = 5.0
 """For so long after a look nobody looks again whether the store that is written to is there still."""
 
 _PREFIX = f"{SCHEME}://"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Under DVC's own logger, whose level and handler are set already.
 _logger = logging.getLogger("dvc.shardflow")
 
@@ -64,7 +66,10 @@ class Places:
 
 def url_of(path: str) -> StoreURL:
     """The URL that a path stands for; refuses what names no backend."""
-    return StoreURL.parse(_PREFIX + path)
+    # No URL that somebody writes has control characters in it, but names in a store may.
+    odd = _CONTROL.search(path)
+    plain = path[: odd.start()].rpartition("/")[0] if odd else path
+    return StoreURL.parse(_PREFIX + plain).joined(path[len(plain) :])
 
 
 def path_at(store: Store, inside: str) -> str:

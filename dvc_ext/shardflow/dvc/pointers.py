@@ -17,6 +17,7 @@ from shardflow.errors import CorruptData, ShardflowError
 from shardflow.flavor.checkpointing.errors import StepMissing
 from shardflow.flavor.checkpointing.steps import MARKER_FILE, Steps
 from shardflow.flavor.checkpointing.stored import load_step
+from shardflow.flavor.decoding import Undecodable, decoded
 from shardflow.store.errors import PathMissing
 from shardflow.store.store import Store
 
@@ -45,12 +46,12 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @classmethod
     def read(cls, file: str | Path) -> Pointer:
         try:
-            return msgspec.json.decode(Path(file).read_bytes(), type=cls)
+            return decoded(Path(file).read_bytes(), cls)
         except FileNotFoundError:
             raise PointerUnusable(
                 f"{file} is not there", remedy="run the stage that makes it, or 'dvc checkout'"
             ) from None
-        except (msgspec.MsgspecError, OSError) as error:
+        except (Undecodable, OSError) as error:
             raise PointerUnusable(
                 f"{file} does not name a checkpoint: {error}", remedy="run the stage that makes it again"
             ) from None

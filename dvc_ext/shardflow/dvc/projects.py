@@ -33,7 +33,17 @@ class Project:
     def address(self) -> str:
         """Where others can clone it, without any password; its directory, if it is nowhere else."""
         found = self._git("config", "--get", "remote.origin.url")
-        return without_password(found) if found else str(self.root)
+        return without_password(found) if found else str(self.repository())
+
+    def below(self) -> str | None:
+        """Its path below the root of its git repository; none for the root itself, and without git."""
+        found = self._git("rev-parse", "--show-prefix")
+        return found.rstrip("/") if found else None
+
+    def repository(self) -> Path:
+        """The root of its git repository; its own without git."""
+        below = self.below()
+        return self.root.resolve().parents[below.count("/")] if below else self.root
 
     def _git(self, *arguments: str) -> str | None:
         command = ["git", "-C", str(self.root), *arguments]

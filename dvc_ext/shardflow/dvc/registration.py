@@ -1,4 +1,7 @@
-"""Adds `shardflow://` to the two lists that DVC keeps: of file systems, and of what a remote's section may hold."""
+"""Adds `shardflow://` to the two lists that DVC keeps: of file systems, and of what a remote's section may hold.
+
+What DVC lists of a push or a pull is completed here as well: see `listed`.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,13 @@ def complete_registry(module: ModuleType) -> None:
         SCHEME,
         {"class": _CLASS, "err": "shardflow is supported, but requires 'shardflow-dvc' to be installed"},
     )
+
+
+def complete_lists(module: ModuleType) -> None:
+    """Let no command take what an interrupted one listed for the whole, in `dvc_data.index.fetch`."""
+    from shardflow.dvc.listed import complete  # noqa: PLC0415  # for commands that push or pull
+
+    complete(module)
 
 
 def complete_schema(module: ModuleType) -> None:

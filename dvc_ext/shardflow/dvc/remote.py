@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 from functools import cached_property
+from itertools import compress
 from typing import IO, Any, ClassVar
 
 from dvc_objects.fs.base import ObjectFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
+from shardflow.dvc import lacking, unfetched
 from shardflow.dvc.described import is_named_by_hash
 from shardflow.dvc.failures import as_dvc_tells
-from shardflow.dvc.filesystem import StoreFileSystem
+from shardflow.dvc.filesystem import StoreFileSystem, missing
 from shardflow.dvc.handed_over import HandedOverFileSystem, best_together
 from shardflow.dvc.options import OPTIONS, transport_options, validators
 from shardflow.dvc.places import stripped, url_of
-from shardflow.dvc.unfetched import note, watch
 
-watch()
+unfetched.watch()
+lacking.watch()
 _logger = logging.getLogger("dvc.shardflow")
 
 THREADS = 32
@@ -45,6 +47,12 @@ class ShardflowFileSystem(ObjectFileSystem):
 
     def unstrip_protocol(self, path: str) -> str:
         return f"{self.protocol}://{stripped(path)}"
+
+    def normpath(self, path: str) -> str:
+        """DVC's own takes a path for a URL, and loses what none can have: control characters, a `?` at the end."""
+        scheme = f"{self.protocol}://" if path.startswith(f"{self.protocol}://") else ""
+        normal: str = self.flavour.normpath(path.removeprefix(scheme))
+        return scheme + normal
 
     @staticmethod
     def _get_kwargs_from_urls(urlpath: str) -> dict[str, Any]:
@@ -77,13 +85,14 @@ class ShardflowFileSystem(ObjectFileSystem):
         callback: Callback = DEFAULT_CALLBACK,
         batch_size: int | None = None,  # noqa: ARG002  # DVC's threads, which one batch does not need
     ) -> bool | list[bool]:
-        """For a list: which of them are files, in few requests."""
+        """For a list: which of them are files that lack nothing, in few requests."""
         if isinstance(path, str):
             return self.fs.exists(path)
         callback.set_size(len(path))
         found = self.fs.files_exist(path)
+        lost = self.fs.lacking(compress(path, found))
         callback.relative_update(len(path))
-        return found
+        return [there and each not in lost for each, there in zip(path, found, strict=True)]
 
     def info(
         self,
@@ -93,8 +102,12 @@ class ShardflowFileSystem(ObjectFileSystem):
         return_exceptions: bool = False,
         **_: Any,
     ) -> Any:
-        """For a list: all of them, asked for at the same time."""
-        found = list(callback.wrap(self.fs.infos([path] if isinstance(path, str) else path)))
+        """For a list: all of them, asked for at the same time. Objects that lack something are not there."""
+        paths = [path] if isinstance(path, str) else path
+        found = list(callback.wrap(self.fs.infos(paths)))
+        objects = [is_named_by_hash(each) and isinstance(told, dict) for each, told in zip(paths, found, strict=True)]
+        lost = self.fs.lacking(compress(paths, objects))
+        found = [missing(each) if each in lost else told for each, told in zip(paths, found, strict=True)]
         failed = next((each for each in found if isinstance(each, Exception)), None)
         if failed is not None and not return_exceptions:
             raise failed
@@ -105,7 +118,7 @@ class ShardflowFileSystem(ObjectFileSystem):
         try:
             super().get_file(from_info, to_info, callback=callback, **kwargs)
         except Exception:
-            note(to_info)
+            unfetched.note(to_info)
             raise
 
     def upload_fobj(self, fobj: IO[bytes], to_info: str, **_: Any) -> None:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
+from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 
 from shardflow.dvc.projects import Project, Stage, project_around
@@ -27,9 +28,15 @@ class StageUnknown(ShardflowError):
 class Made:
     """The command of a stage, the hashes of what it depends on by path, and its parameters by file."""
 
+    stage: str
+    """The file that has it, below the root of the project, and its name: `dvc.yaml:train`."""
     command: str
     deps: Mapping[str, str]
     params: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def name(self) -> str:
+        return self.stage.partition(f"{PROJECT_FILE}:")[2]
 
     @property
     def identity(self) -> str:
@@ -46,17 +53,41 @@ def hashes_of(stage: Stage) -> Made:
         deps = {_path_of(dep, project): str(dep.get_hash().value) for dep in found.deps if dep not in found.params}
         params = {_path_of(dep, project): dep.read_params() for dep in found.params}
         command = found.cmd if isinstance(found.cmd, str) else "\n".join(found.cmd or [])
-    return Made(command, deps, params)
+    return Made(_address(found), command, deps, params)
 
 
 def _stage_named(name: str, stages: list[PipelineStage]) -> PipelineStage:
-    """By the name in `dvc.yaml`, or in `below/dvc.yaml:name`; of two, the one that runs in this directory."""
-    named = [stage for stage in stages if getattr(stage, "name", None) == name.rpartition(":")[2]]
-    here = str(Path.cwd())
-    found = next((stage for stage in named if stage.wdir == here), None) or next(iter(named), None)
-    if found is None:
+    """By what DVC calls it; of several, the one that runs in this directory, or in the nearest above."""
+    named = [stage for stage in stages if _may_be(stage, name)]
+    here = Path.cwd()
+    around = [stage for stage in named if here.is_relative_to(stage.wdir)]
+    nearest = max((len(stage.wdir) for stage in around), default=0)
+    found = [stage for stage in around if len(stage.wdir) == nearest] or named
+    if not found:
         raise StageUnknown(f"no dvc.yaml has a stage {name}", remedy="start the stage with 'dvc repro'")
-    return found
+    if len(found) > 1:
+        several = " and ".join(sorted(_address(stage) for stage in found))
+        raise StageUnknown(
+            f"the stage {name} that runs may be {several}", remedy="give each of these stages a name of its own"
+        )
+    return found[0]
+
+
+def _may_be(stage: PipelineStage, name: str) -> bool:
+    """Whether DVC may call it so: `train`, or `below/dvc.yaml:train`, where the path begins where `dvc` was started.
+
+    Nothing tells where that was, and `dvc.yaml` is left out: what follows the last `..` has to be the end of the path.
+    """
+    own = getattr(stage, "name", None)
+    if own is None or not f":{name}".endswith(f":{own}"):
+        return False
+    file = PurePosixPath(name[: -len(own) - 1] or PROJECT_FILE)
+    known = [part for part in file.parts if part != ".."]
+    return list(Path(stage.path_in_repo).parts[-len(known) :]) == known
+
+
+def _address(stage: PipelineStage) -> str:
+    return f"{stage.path_in_repo}:{stage.name}"
 
 
 def _path_of(dep: Any, project: Project) -> str:

@@ -1,7 +1,9 @@
 """Tags every MLflow run inside a DVC stage or experiment with what DVC knows: stage, experiment, commit, hashes.
 
-MLflow imports this module while it is imported itself: nothing heavy may be imported here at the top. Whatever goes
-wrong, the run starts: tags that cannot be found out are left out, and a warning says why.
+Whatever goes wrong, the run starts: tags that cannot be found out are left out, and a warning says why.
+
+MLflow imports this module while it is imported itself: nothing heavy may be imported here at the top. Nor MLflow, which
+would then find this module half made; what it asks for is in `run_context`, and the way there is here.
 """
 
 from __future__ import annotations
@@ -9,10 +11,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from mlflow.tracking.context.abstract_context import RunContextProvider
+from shardflow.dvc.projects import Project, Stage, project_around
 
-from shardflow.dvc.projects import Project, Stage, current_stage, project_around
+if TYPE_CHECKING:
+    from shardflow.dvc.run_context import DvcRunContext
+
+__all__ = ["LONGEST", "TAGS", "DvcRunContext", "fitting", "tags_of"]
 
 TAGS = {
     "root": "dvc.root",
@@ -30,15 +36,19 @@ LONGEST = 5000
 _logger = logging.getLogger(__name__)
 
 
-class DvcRunContext(RunContextProvider):  # type: ignore[misc]  # mlflow is not typed
-    """What MLflow asks when a run starts."""
+def __getattr__(name: str) -> Any:
+    if name != "DvcRunContext":
+        raise AttributeError(f"module 'shardflow.dvc.tags' has no attribute {name!r}")
+    import mlflow  # noqa: F401, PLC0415  # comes back here, and finds this module whole
 
-    def in_context(self) -> bool:
-        return current_stage() is not None
+    from shardflow.dvc.run_context import DvcRunContext  # noqa: PLC0415
 
-    def tags(self) -> dict[str, str]:
-        stage = current_stage()
-        return {} if stage is None else {**_named(stage), **_hash_tags(stage)}
+    return DvcRunContext
+
+
+def tags_of(stage: Stage) -> dict[str, str]:
+    """What a run is tagged with that starts in this stage."""
+    return {**_named(stage), **_hash_tags(stage)}
 
 
 def _named(stage: Stage) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +17,7 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.fs import localfs
 from dvc.repo import Repo
+from dvc.repo.open_repo import erepo_factory
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
 from dvc_data.hashfile.hash_info import HashInfo
@@ -61,6 +64,12 @@ class Tracked:
     """False if the version is newer than the commit, as in a stage that has just made it."""
     size: int | None = None
     files: int | None = None
+    project: str | None = None
+    """Where the project is in its repository; none at the root, and without git."""
+
+    @property
+    def path_in_repo(self) -> str:
+        return _joined(self.project, self.path)
 
     @property
     def is_directory(self) -> bool:
@@ -77,7 +86,8 @@ def tracked_from(document: Mapping[str, Any]) -> Tracked:
         found = Tracked(**{"rev": None, **known})
     except TypeError as error:
         raise DataUnavailable(f"what was recorded of the data is incomplete: {error}") from None
-    if not (_MD5.fullmatch(found.md5) and _stays_inside(found.path) and _is_plain(found.repo)):
+    inside = _stays_inside(found.path) and _stays_inside(found.path_in_repo)
+    if not (_MD5.fullmatch(found.md5) and inside and _is_plain(found.repo)):
         raise DataUnavailable(
             f"{found.path!r} of {found.repo!r} with md5 {found.md5!r} cannot be data of DVC",
             remedy="do not trust where this comes from",
@@ -86,20 +96,25 @@ def tracked_from(document: Mapping[str, Any]) -> Tracked:
 
 
 def tracked(path: str | Path, *, repo: str | None = None, rev: str | None = None) -> Tracked:
-    """What DVC has recorded for a path: of this project as it is now, or of any project at a revision."""
+    """What DVC has recorded for a path: of this project as it is now, or of any project at a revision.
+
+    A path of another repository begins at the root of that, also where the project is further below.
+    """
     if repo is None:
         project = project_around(Path(path).parent)
         if project is None:
             raise DataUntracked(f"{path} is in no DVC project", remedy="run 'dvc init', or name the project")
         inside = project.path_of(path)
         return _now(project, inside) if rev is None else _at(str(project.root), inside, rev, project.address())
-    return _at(repo, PurePosixPath(path).as_posix(), rev)
+    return _at(repo, posixpath.normpath(f"/{path}").lstrip("/"), rev)
 
 
 def fetched(data: Tracked, target: Path) -> Path:
     """Those very bytes, at `target`; compared with their md5 when they are there."""
     here = project_around()
-    source = str(here.root) if here and (data.rev is None or here.has_commit(data.rev)) else data.repo
+    source = data.repo
+    if here and (data.rev is None or here.has_commit(data.rev)):
+        source = str(here.repository() if data.rev or data.project else here.root)
     if data.committed:
         _get(source, data, target)
     else:
@@ -122,7 +137,8 @@ def _now(project: Project, path: str) -> Tracked:
             f"{path} is not what DVC has recorded: its md5 is {actual}, not {md5}", remedy=f"run 'dvc commit {path}'"
         )
     rev = project.commit()
-    return Tracked(project.address(), path, rev, md5, _has(project, path, rev, md5), size, count)
+    committed = _has(project, path, rev, md5)
+    return Tracked(project.address(), path, rev, md5, committed, size, count, project.below())
 
 
 def _has(project: Project, path: str, rev: str | None, md5: str) -> bool:
@@ -136,10 +152,26 @@ def _has(project: Project, path: str, rev: str | None, md5: str) -> bool:
 
 
 def _at(repo: str, path: str, rev: str | None, address: str | None = None) -> Tracked:
+    if Path(repo, ".dvc").is_dir():
+        # At a revision, DVC opens the whole repository even where a project further below is asked for.
+        named = Project(Path(repo))
+        repo, path = str(named.repository()), _joined(named.below(), path)
     with _file_system(repo, rev) as files:
         md5, size, count = _recorded(files, path, f"{repo}@{rev}" if rev else repo)
         commit = files.repo.get_rev()
-    return Tracked(address or without_password(repo), path, commit, md5, True, size, count)
+        project = _project_in(files, path)
+    inside = PurePosixPath(path).relative_to(project or ".").as_posix()
+    return Tracked(address or without_password(repo), inside, commit, md5, True, size, count, project)
+
+
+def _project_in(files: DVCFileSystem, path: str) -> str | None:
+    """Where the project that a path belongs to is in the repository."""
+    found = posixpath.relpath(_repo_of(files, path).root_dir, files.repo.root_dir)
+    return None if found == "." else found
+
+
+def _repo_of(files: DVCFileSystem, path: str) -> Repo:
+    return files.info(f"/{path}")["repo"]
 
 
 def _recorded(files: DVCFileSystem, path: str, where: str) -> tuple[str, int | None, int | None]:
@@ -155,9 +187,11 @@ def _recorded(files: DVCFileSystem, path: str, where: str) -> tuple[str, int | N
 
 @contextmanager
 def _file_system(repo: str, rev: str | None = None) -> Iterator[DVCFileSystem]:
-
+    """A repository with all projects in it."""
+    # The address of a remote may begin at the directory of its project, which is nowhere at a revision.
+    factory = erepo_factory(repo, "/", {}) if rev and Path(repo, ".git").exists() else None
     try:
-        files = DVCFileSystem(repo, rev=rev)
+        files = DVCFileSystem(repo, rev=rev, subrepos=True, repo_factory=factory)
         files.repo  # noqa: B018  # it is opened only now
     except (DvcException, SCMError) as error:
         where = f"{repo} at {rev}" if rev else repo
@@ -172,7 +206,9 @@ def _get(source: str, data: Tracked, target: Path) -> None:
 
     with _file_system(source, data.rev) as files:
         try:
-            files.get(f"/{data.path}", str(target), recursive=data.is_directory)
+            # For a file not `get`, which takes a name such as `part[1].csv` for a pattern.
+            get = partial(files.get, recursive=True) if data.is_directory else files.get_file
+            get(f"/{data.path_in_repo}", str(target))
         except (OSError, DvcException) as error:
             raise DataUnavailable(
                 f"{data.path} of {source} at {data.rev} cannot be read: {error}",
@@ -183,13 +219,16 @@ def _get(source: str, data: Tracked, target: Path) -> None:
 def _copy(source: str, data: Tracked, target: Path) -> None:
     """Out of the cache, filled from the remote if need be: no commit names this version, but its md5 does."""
     with _file_system(source) as files:
-        cache = files.repo.cache.local
         try:
-            _fill(files.repo, data)
+            repo = _repo_of(files, data.project) if data.project else files.repo
+            cache = repo.cache.local
+            _fill(repo, [data.md5])
             if not data.is_directory:
                 shutil.copyfile(cache.oid_to_path(data.md5), target)
                 return
-            for key, _, one in Tree.load(cache, HashInfo("md5", data.md5)):
+            listed = list(Tree.load(cache, HashInfo("md5", data.md5)))
+            _fill(repo, [one.value for _, _, one in listed])
+            for key, _, one in listed:
                 shutil.copyfile(cache.oid_to_path(one.value), _placed(target, "/".join(key)))
         except (OSError, DvcException, ObjectFormatError) as error:
             raise DataUnavailable(
@@ -198,9 +237,11 @@ def _copy(source: str, data: Tracked, target: Path) -> None:
             ) from None
 
 
-def _fill(repo: Repo, data: Tracked) -> None:
-    if not repo.cache.local.exists(repo.cache.local.oid_to_path(data.md5)):
-        repo.cloud.pull([HashInfo("md5", data.md5)])
+def _fill(repo: Repo, hashes: list[str]) -> None:
+    cache = repo.cache.local
+    missing = [HashInfo("md5", one) for one in hashes if not cache.exists(cache.oid_to_path(one))]
+    if missing:
+        repo.cloud.pull(missing)
 
 
 def _placed(directory: Path, path: str) -> Path:
@@ -220,6 +261,10 @@ def _md5_of(path: Path, repo: Repo | None = None) -> str:
     except FileNotFoundError:
         raise DataUnavailable(f"{path} is not there", remedy="get it with 'dvc pull'") from None
     return str(found.hash_info.value)
+
+
+def _joined(project: str | None, path: str) -> str:
+    return f"{project}/{path}" if project else path
 
 
 def _stays_inside(path: str) -> bool:

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Protocol, TypeVar
 
 from shardflow.dvc.gathering import Gathered, Turn
+from shardflow.dvc.lacking import lacking_in
 from shardflow.errors import Cancelled, ShardflowError
 from shardflow.store.errors import PackMissing
 from shardflow.store.manifest import Manifest
@@ -84,6 +85,7 @@ class Transfers:
             tell(source.size or 0)
         else:
             self._sends.do(Sending(source, tell))
+        lacking_in(self._store).forget(source.path)
 
     def fetch(self, path: str, target: Path, tell: Tell) -> None:
         """Write a file, verified; a small one is in its manifest, and needs no turn."""

@@ -3,11 +3,12 @@
 import torch
 
 
-def classifier(inputs: int, width: int, classes: int) -> torch.nn.Sequential:
-    return torch.nn.Sequential(
-        torch.nn.Linear(inputs, width),
-        torch.nn.ReLU(),
-        torch.nn.Linear(width, width),
-        torch.nn.ReLU(),
-        torch.nn.Linear(width, classes),
-    )
+class Classifier(torch.nn.Sequential):
+    def __init__(self, inputs: int, width: int, classes: int) -> None:
+        super().__init__(
+            torch.nn.Linear(inputs, width),
+            torch.nn.ReLU(),
+            torch.nn.Linear(width, width),
+            torch.nn.ReLU(),
+            torch.nn.Linear(width, classes),
+        )

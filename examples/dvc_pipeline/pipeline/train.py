@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import shardflow.flavor
-from pipeline.model import classifier
+from pipeline.model import Classifier
 from pipeline.places import params, store_url, use_tracking
 from pipeline.prepare import PREPARED
 from shardflow.dvc import Checkpoints
@@ -22,7 +22,7 @@ def main() -> None:
     values = torch.from_numpy(np.load(PREPARED / "train_values.npy"))
     labels = torch.from_numpy(np.load(PREPARED / "train_labels.npy"))
     shape = {"inputs": values.shape[1], "width": wanted["width"], "classes": int(labels.max()) + 1}
-    model = classifier(**shape)
+    model = Classifier(**shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=wanted["lr"])
 
     keep = Retention(last=wanted["keep_last"], best=1, metric="loss")
@@ -42,7 +42,7 @@ def main() -> None:
             mlflow.log_metric("loss", loss, step=epoch)
             checkpoints.save(epoch, state_of(module=model, optimizer=optimizer, rng=True), {"loss": loss})
         logged = shardflow.flavor.log_model(
-            model, name="classifier", factory="pipeline.model:classifier", factory_arguments=shape
+            model, name="classifier", factory="pipeline.model:Classifier", factory_arguments=shape
         )
     named = {"model": f"models:/{logged.model_id}", "run": run.info.run_id}
     Path("model.json").write_text(json.dumps(named, indent=2) + "\n")

@@ -94,6 +94,16 @@ def test_two_trainings_of_one_process_that_begin_at_once_have_a_place_each(
     assert theirs == ["run/1"]
 
 
+def test_a_training_is_running_in_this_process_until_it_has_left_or_is_gone(tmp_path: Path) -> None:
+    store = Store.init(str(tmp_path / "store"))
+    first = begun(store, "run", resume=True)
+    second = begun(store, "run", resume=True)
+    assert (first.path, second.path) == ("run/1", "run/2")
+    second.leave()
+    assert begun(store, "run", resume=True).path == "run/2"  # nobody kept this one
+    assert begun(store, "run", resume=True).path == "run/2"
+
+
 def test_two_trainings_that_make_the_store_at_once_both_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     init = Store.init
 

@@ -132,34 +132,6 @@ def test_a_later_training_leaves_what_an_earlier_one_named() -> None:
     assert load_checkpoint("checkpoint.json")["number"] == 5
 
 
-def test_stages_with_other_inputs_have_other_places(filled: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage_of(filled, monkeypatch)
-    urls = []
-    for rate in (0.1, 0.2, 0.1):
-        (filled.root / "params.yaml").write_text(f"lr: {rate}\n")
-        checkpoints = Checkpoints(url="store")
-        checkpoints.stop()
-        urls.append(checkpoints.url)
-    assert urls[0] == urls[2] != urls[1]
-    assert urls[0].startswith(f"shardflow://file{filled.root}/store/train-")
-
-
-def stage_of(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project.root)
-    (project.root / "dvc.yaml").write_text("stages:\n  train:\n    cmd: train\n    params: [lr]\n")
-    monkeypatch.setenv("DVC_ROOT", str(project.root))
-    monkeypatch.setenv("DVC_STAGE", "train")
-
-
-def test_the_store_of_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointsMisused, match="pass url=, or set SHARDFLOW_STORE"):
-        Checkpoints()
-    store = Store.init(str(tmp_path / "all"))
-    monkeypatch.setenv("SHARDFLOW_STORE", str(store.url))
-    with Checkpoints() as checkpoints:
-        assert checkpoints.url == f"{store.url}/checkpoints/checkpoint/1"
-
-
 def test_the_mlflow_run_names_the_checkpoint_and_is_found_again_after_a_crash(tracking_uri: str) -> None:
     with pytest.raises(KeyboardInterrupt), mlflow.start_run() as run:
         trained(3, dies_at=2)
@@ -196,10 +168,13 @@ def test_a_checkpoint_that_was_replaced_or_removed_is_not_loaded() -> None:
         load_checkpoint("checkpoint.json")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"url": 7}', None])
-def test_what_is_no_pointer_is_told(text: str | None) -> None:
+NESTING = b'{"url": "store", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"url": 7}', b'{"url": "\xff"}', NESTING, None])
+def test_what_is_no_pointer_is_told(text: bytes | None) -> None:
     if text is not None:
-        Path("checkpoint.json").write_text(text)
+        Path("checkpoint.json").write_bytes(text)
     with pytest.raises(PointerUnusable, match="run the stage that makes it"):
         load_checkpoint("checkpoint.json")
 

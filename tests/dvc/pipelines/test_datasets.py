@@ -71,6 +71,17 @@ def test_it_is_loaded_by_its_address_alone_from_any_directory(
     assert Path(resolve_dataset_source(uri).load(tmp_path / "there")).read_text() == "x,y\n1,2\n"
 
 
+def test_the_address_of_an_odd_name_leads_to_it_and_to_no_other(filled: Project, tmp_path: Path) -> None:
+    names = ["a b.csv", "a%20b.csv", "a", "a#1.csv", "a?rev=v1.csv"]
+    for name in names:
+        (filled.root / "data" / name).write_text(name)
+    filled.must("add", *(f"data/{name}" for name in names))
+    filled.commit()
+    for name in names:
+        uri = mlflow.data.from_dvc(f"data/{name}").source.uri
+        assert Path(resolve_dataset_source(uri).load(tmp_path / "there")).read_text() == name
+
+
 def test_a_file_in_a_tracked_directory_is_data_too(
     filled: Project, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -105,9 +116,10 @@ def test_a_version_that_no_commit_has_comes_from_the_cache_by_its_md5(
 def test_a_version_that_no_commit_has_comes_from_the_remote_once_it_is_pushed(
     filled: Project, tracking_uri: str, tmp_path: Path
 ) -> None:
+    (filled.root / "data" / "images" / "c.txt").write_text("third")
     (filled.root / "data" / "train.csv").write_text("uncommitted")
-    filled.must("add", "data/train.csv")
-    dataset = mlflow.data.from_dvc("data/train.csv")
+    filled.must("add", "data/images", "data/train.csv")
+    images, dataset = (mlflow.data.from_dvc(f"data/{name}") for name in ("images", "train.csv"))
     shutil.copytree(filled.root / ".dvc" / "cache", tmp_path / "kept")
     shutil.rmtree(filled.root / ".dvc" / "cache")
     with pytest.raises(DataUnavailable, match="no commit has this version"):
@@ -116,6 +128,7 @@ def test_a_version_that_no_commit_has_comes_from_the_remote_once_it_is_pushed(
     filled.must("push")
     shutil.rmtree(filled.root / ".dvc" / "cache")
     assert Path(dataset.source.load(tmp_path / "there")).read_text() == "uncommitted"
+    assert (Path(images.source.load(tmp_path / "there")) / "c.txt").read_text() == "third"
 
 
 def test_another_clone_gets_it_from_the_remote(
@@ -191,6 +204,8 @@ def test_addresses_name_path_project_and_revision() -> None:
     for bad in ("dvc:", "dvc:x?branch=main"):
         with pytest.raises(BadAddress, match="does not name data of DVC"):
             parsed(bad)
+    with pytest.raises(BadAddress, match="write a # in a name as %23"):
+        parsed("dvc:data/a#1.csv")
 
 
 GOOD = {"repo": "somewhere", "path": "a/b", "rev": None, "md5": "0" * 32, "committed": True}

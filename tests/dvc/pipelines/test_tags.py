@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
@@ -138,6 +139,52 @@ def test_of_two_stages_of_one_name_it_is_the_one_that_runs_in_this_directory(
     stage = as_in_stage(monkeypatch, filled, "below/dvc.yaml:train")
     monkeypatch.chdir(below)
     assert list(hashes_of(stage).deps) == ["below/below.py"]
+
+
+@pytest.mark.parametrize("which", ["cats", "dogs"])
+def test_of_two_stages_of_one_name_and_directory_it_is_the_one_in_the_file_that_dvc_names(
+    filled: Project, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    for name in ("cats", "dogs"):
+        directory = filled.root / name
+        directory.mkdir()
+        (directory / "data.csv").write_text(name)
+        (directory / "dvc.yaml").write_text(
+            f"stages:\n  train:\n    wdir: ..\n    cmd: train\n    deps: [{name}/data.csv]\n"
+        )
+    for address in (f"{which}/dvc.yaml:train", f"../{which}/dvc.yaml:train"):
+        made = hashes_of(as_in_stage(monkeypatch, filled, address))
+        assert (made.stage, list(made.deps)) == (f"{which}/dvc.yaml:train", [f"{which}/data.csv"])
+    with pytest.raises(StageUnknown, match=r"cats/dvc.yaml:train and dogs/dvc.yaml:train.*a name of its own"):
+        hashes_of(as_in_stage(monkeypatch, filled, "train"))
+
+
+def test_a_stage_is_found_although_its_command_has_gone_to_another_directory(
+    filled: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_stage(filled)
+    (filled.root / "below").mkdir()
+    (filled.root / "below" / "dvc.yaml").write_text("stages:\n  train:\n    cmd: train\n")
+    monkeypatch.chdir(filled.root / "data")
+    assert hashes_of(as_in_stage(monkeypatch, filled)).stage == "dvc.yaml:train"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import mlflow",
+        "import shardflow.dvc.tags",
+        "import shardflow.dvc.lineage",
+        "from shardflow.dvc.tags import DvcRunContext",
+    ],
+)
+def test_whoever_is_imported_first_mlflow_knows_the_tags_and_warns_of_nothing(first: str) -> None:
+    program = (
+        f"{first}\nimport mlflow\n"
+        "from mlflow.tracking.context.registry import _run_context_provider_registry as known\n"
+        "assert 'DvcRunContext' in {type(provider).__name__ for provider in known}"
+    )
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", program], check=True)
 
 
 def test_more_hashes_than_fit_into_a_tag_are_counted() -> None:

@@ -37,7 +37,14 @@ class Line(torch.nn.Module):
         return {"loss": (self.layer(rows) - rows.sum(1, keepdim=True)).square().mean()}
 
 
-def train(directory: Path, dies_at: int | None = None, every: int = 5) -> Line:
+class DiesAtTheEnd(transformers.TrainerCallback):
+    """Ends a training when its last step is stored already."""
+
+    def on_epoch_end(self, *_: Any, **parts: Any) -> None:
+        raise Interrupted
+
+
+def train(directory: Path, dies_at: int | None = None, every: int = 5, *others: transformers.TrainerCallback) -> Line:
     torch.manual_seed(1)
     model = Line(dies_at)
     rows = torch.randn(STEPS, 4, generator=torch.Generator().manual_seed(2))
@@ -53,7 +60,7 @@ def train(directory: Path, dies_at: int | None = None, every: int = 5) -> Line:
         disable_tqdm=True,
     )
     callback = StageCheckpoint(Checkpoints(url="store"), every_n_steps=every)
-    trainer = transformers.Trainer(model, options, train_dataset=data, callbacks=[callback])
+    trainer = transformers.Trainer(model, options, train_dataset=data, callbacks=[callback, *others])
     with callback.resumable() as found:
         trainer.train(resume_from_checkpoint=found)
     return model
@@ -82,6 +89,15 @@ def test_an_interrupted_training_goes_on_and_ends_as_one_that_was_not(tmp_path: 
     assert torch.equal(fresh.layer.weight, resumed.layer.weight)
     stored = load_checkpoint("checkpoint.json")["model"]
     assert torch.equal(stored["layer.weight"], fresh.layer.weight)
+
+
+def test_a_training_that_dies_after_its_last_step_is_complete_when_it_is_run_again(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path / "out", None, STEPS, DiesAtTheEnd())
+    assert not Pointer.read("checkpoint.json").complete
+    assert train(tmp_path / "out", None, STEPS).calls == 0
+    pointer = Pointer.read("checkpoint.json")
+    assert (pointer.step, pointer.complete) == (STEPS, True)
 
 
 def test_no_steps_between_checkpoints_make_no_sense(tmp_path: Path) -> None:

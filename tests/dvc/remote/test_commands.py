@@ -182,6 +182,37 @@ def test_files_of_a_store_are_imported_fetched_and_listed_by_their_url(
     assert (here.root / "imported" / "a.txt").read_text() == "another"
 
 
+def test_a_directory_comes_with_every_name_as_it_is_also_where_no_url_could_have_it(
+    disk: Place, here: Project, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    names = {"new\nline", "newline", "tab\t", "what?", "what", "x?y=1", "h#", "[x]", "100%", "c:d"}
+    for name in names:
+        (source / name).write_text(name)
+    Store.init(disk.url).put(source, "shared")
+    here.must("import-url", f"{disk.url}/shared", "imported")
+    assert {file.name: file.read_text() for file in (here.root / "imported").iterdir()} == {
+        name: name for name in names
+    }
+
+
+def test_a_file_that_cannot_be_looked_at_is_named_before_a_directory_is_taken_for_less(
+    disk: Place, here: Project, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (source / name).write_text(name)
+    store = Store.init(disk.url)
+    store.put(source, "shared")
+    store.transport.write("tree/shared/b.csv", b"no manifest")
+    for command in (["ls-url"], ["import-url"]):
+        done = here.dvc(*command, f"{disk.url}/shared")
+        assert done.code != 0
+        assert "the manifest of shared/b.csv" in done.all
+
+
 def test_other_projects_import_and_get_by_repository(here: Project, tmp_path: Path) -> None:
     (here.root / "table.csv").write_text("1,2,3")
     here.must("add", "table.csv")

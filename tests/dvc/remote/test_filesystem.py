@@ -8,11 +8,14 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from dvc.exceptions import DvcException
 from fsspec.callbacks import Callback
 
 from services.fixtures import fresh_url
 from services.service import Service
+from shardflow.dvc import described
 from shardflow.dvc.filesystem import StoreFileSystem
+from shardflow.store.paths import key_of
 from shardflow.store.store import Store
 
 LARGE = bytes(range(256)) * 1000
@@ -117,6 +120,45 @@ def test_what_a_failed_block_wrote_is_not_stored(filled: str, fs: StoreFileSyste
     with pytest.raises(RuntimeError):
         fail()
     assert not fs.exists(f"{filled}/half.txt")
+
+
+def test_a_file_that_cannot_be_looked_at_is_named_and_not_left_out(
+    filled: str, fs: StoreFileSystem, root: tuple[str, dict[str, str]]
+) -> None:
+    store, inside = Store.find(f"{root[0]}/small.txt", root[1])
+    store.transport.write(key_of(inside), b"no manifest")
+    for look in (fs.ls, fs.du, lambda path: fs.find(path, detail=True)):
+        with pytest.raises(DvcException, match=r"the manifest of \S*small\.txt"):
+            look(filled)
+    assert f"{filled}/small.txt" in fs.ls(filled, detail=False)
+    assert f"{filled}/small.txt" in fs.find(filled)
+
+
+def test_a_file_that_is_removed_while_it_is_listed_is_left_out(
+    filled: str, fs: StoreFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(described, "files_below", lambda *_: ["some/gone.txt", "some/small.txt"])
+    monkeypatch.setattr(described, "names_below", lambda *_: ([], ["some/gone.txt", "some/small.txt"]))
+    assert list(fs.find(filled, detail=True)) == [f"{filled}/small.txt"]
+    assert [info["name"] for info in fs.ls(filled)] == [f"{filled}/small.txt"]
+
+
+def test_names_with_control_characters_are_listed_and_read(
+    fs: StoreFileSystem, root: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    names = ["new\nline", "tab\t", "below\x7f/plain"]
+    for name in names:
+        (tmp_path / "odd" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "odd" / name).write_text(name)
+    url, options = root
+    Store.find(url, options)[0].put(tmp_path / "odd", "some")
+    paths = {f"{url.removeprefix('shardflow://')}/{name}" for name in names}
+    assert set(fs.find(url, detail=True)) == set(fs.find(url)) == paths
+    assert {info["name"] for info in fs.ls(url) if info["type"] == "file"} == {
+        path for path in paths if "\x7f" not in path
+    }
+    fs.get(url, str(tmp_path / "got"), recursive=True)
+    assert {name: (tmp_path / "got" / name).read_text() for name in names} == {name: name for name in names}
 
 
 def test_a_transaction_stores_at_its_end(filled: str, fs: StoreFileSystem) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 from pathlib import Path
 
 import pytest
 
 from shardflow.dvc import presence
+from shardflow.dvc.lacking import Lacking
 from shardflow.dvc.presence import present
+from shardflow.store.lacking import note_lacking
+from shardflow.store.paths import key_of
 from shardflow.store.store import Store
 
 COUNT = 300
@@ -51,6 +56,29 @@ def test_few_paths_are_asked_for_and_many_are_listed(store: Store) -> None:
     assert listings == []
     present(store, many)
     assert listings == ["tree/remote/files/md5/"]
+
+
+def test_what_lacks_data_is_asked_for_once_and_only_where_something_is_there(store: Store) -> None:
+    lacking = Lacking(store)
+    listings: list[str] = []
+    list_ = store.transport.list
+    store.transport.list = lambda prefix="", **kwargs: listings.append(prefix) or list_(prefix, **kwargs)  # type: ignore[assignment, func-returns-value, misc]
+    assert lacking.among([]) == set()
+    assert listings == []
+    for number in range(0, 10, 2):
+        assert lacking.among([path_of(number)]) == set()
+        lacking.forget(path_of(number))
+    assert listings == ["care/lacking/"]
+
+
+def test_a_listing_of_a_directory_lacks_what_its_files_lack(store: Store) -> None:
+    listings = [f"remote/files/md5/ab/{digit * 30}.dir" for digit in "0123"]
+    for path, numbers in zip(listings, ([2, 4], [4, 6], []), strict=False):
+        listed = [{"md5": "".join(path_of(number).split("/")[-2:]), "relpath": str(number)} for number in numbers]
+        store.put(io.BytesIO(json.dumps(listed).encode()), path)
+    store.put(io.BytesIO(b"no listing"), listings[3])
+    note_lacking(store.transport, [key_of(path_of(2))], all_known=False)
+    assert Lacking(store).among([*listings, path_of(2), path_of(4)]) == {listings[0], listings[3], path_of(2)}
 
 
 def test_nothing_is_there_of_nothing(store: Store) -> None:

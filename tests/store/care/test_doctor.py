@@ -213,3 +213,14 @@ def test_sizes_and_times_are_told_for_people() -> None:
         "3.0 TiB",
     ]
     assert [time_text(span) for span in (5, 600, 7200, 864_000)] == ["5 seconds", "10 minutes", "2 hours", "10 days"]
+
+
+@pytest.mark.parametrize(("variable", "value"), [("SHARDFLOW_FSYNC", "maybe"), ("SHARDFLOW_PARALLEL", "0")])
+def test_a_setting_of_transfers_that_says_nothing_is_a_finding(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert next(finding for finding in diagnose() if finding.name == "transfers").ok
+    monkeypatch.setenv(variable, value)
+    found = next(finding for finding in diagnose() if finding.name == "transfers")
+    assert (found.ok, found.what) == (False, f"{variable} is {value!r}")
+    assert found.remedy.startswith("set it to ")

@@ -14,6 +14,7 @@ from faults.crashing import Crash, Fate
 from shardflow.errors import CorruptData
 from shardflow.store.care.fsck import check
 from shardflow.store.care.gc import collect
+from shardflow.store.lacking import note_of, notes
 from shardflow.store.manifest import encode_manifest
 from shardflow.store.pack import PackBuilder, pack_key
 from shardflow.store.tombstones import Doomed, write_tombstone
@@ -277,6 +278,38 @@ def test_a_file_stored_while_repair_runs_is_mended_with_the_others(filled: World
 
     assert begun
     reads_back(filled, FILES | {"models/late": FILES["models/a"]})
+
+
+def test_a_file_that_could_not_be_made_whole_is_noted_for_those_who_keep_it_elsewhere(filled: World) -> None:
+    damaged_pack(filled, "models/a", flip_some_data)
+    damaged_pack(filled, "models/b", flip_the_salt)
+    filled.store.transport.write("tree/models/whole", b"no manifest")
+    check(filled.store, read_data=True, repair=True)
+    assert notes(filled.store.transport) == {note_of("tree/models/a"), note_of("tree/models/whole")}
+
+
+def test_a_check_that_repairs_nothing_notes_nothing(filled: World) -> None:
+    damaged_pack(filled, "models/a", flip_some_data)
+    check(filled.store, read_data=True)
+    assert notes(filled.store.transport) == set()
+
+
+def test_a_repair_that_reads_everything_takes_back_the_notes_of_files_that_are_whole_again(filled: World) -> None:
+    damaged_pack(filled, "models/a", flip_some_data)
+    damaged_pack(filled, "models/b", flip_some_data)
+    check(filled.store, read_data=True, repair=True)
+    filled.put("models/a", FILES["models/a"])
+    check(filled.store, repair=True)
+    assert notes(filled.store.transport) == {note_of("tree/models/a"), note_of("tree/models/b")}
+    check(filled.store, read_data=True, repair=True)
+    assert notes(filled.store.transport) == {note_of("tree/models/b")}
+
+
+def test_nothing_is_noted_while_something_of_a_newer_format_keeps_a_repair_from_its_work(filled: World) -> None:
+    damaged_pack(filled, "models/a", flip_some_data)
+    filled.store.transport.write("tree/newer", manifest_from_the_future())
+    check(filled.store, read_data=True, repair=True)
+    assert notes(filled.store.transport) == set()
 
 
 def test_repair_that_dies_before_any_change_can_be_run_again(filled: World) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from shardflow.store.care.belonging import damaged_tombstones, foreign_objects
+from shardflow.store.care.damage import Damage
 from shardflow.store.care.mending import AffectedFile, Mended, affected_files, mend
 from shardflow.store.care.packs import listed_packs
 from shardflow.store.care.problems import (
@@ -30,6 +31,8 @@ from shardflow.store.care.reading import read_packs
 from shardflow.store.care.structure import StructureCheck
 from shardflow.store.care.timing import StoreClock
 from shardflow.store.care.verified import Verified
+from shardflow.store.lacking import note_lacking
+from shardflow.store.paths import key_of
 from shardflow.store.store import Store
 from shardflow.transport import Cancellation, ObjectInfo
 
@@ -119,6 +122,7 @@ class _Check:
         self._affected: list[AffectedFile] = []
         self._mended: Mended | None = None
         self._packs_read = self._bytes_read = self._packs_left = 0
+        self._all_read = False
         self._saved = True
 
     def structure(self) -> None:
@@ -153,14 +157,20 @@ class _Check:
         finally:
             self._saved = self._verified.save(self._packs)
         self._packs_left = max(0, len(chosen) - self._packs_read)
+        self._all_read = share == 1 and not self._packs_left
 
     def consequences(self) -> None:
         """Who suffers from what was found; mended first if that was asked for."""
-        damage = self._structure.damage
-        if not damage:
-            return
         future = self._structure.future_packs or self._structure.future_manifests
+        if damage := self._structure.damage:
+            self._suffering(damage, repair=self._repair and not future)
         if self._repair and not future:
+            # What is noted of files that were put again meanwhile is taken back by whoever reads them all.
+            lacking = [*self._structure.unreadable, *(key_of(file.path) for file in self._affected)]
+            note_lacking(self._transport, lacking, all_known=self._all_read)
+
+    def _suffering(self, damage: Damage, *, repair: bool) -> None:
+        if repair:
             self._mended, self._affected = mend(self._transport, self._store.config.settings, damage, self._progress)
             for what in self._mended.not_mended:
                 self._tell(Problem("not-mended", what, "run the same command again"))

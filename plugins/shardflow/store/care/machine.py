@@ -17,6 +17,7 @@ from shardflow.loops import keeping
 from shardflow.store.cache import ChunkCache
 from shardflow.store.care.finding import Finding, looked_at, size_text
 from shardflow.store.store import shared_budget
+from shardflow.transport import durable, parallel_parts
 
 DISTRIBUTIONS = ("shardflow", "shardflow-dvc")
 LIBRARIES = ("obstore", "zstandard", "blake3", "numpy", "numba", "llvmlite", "msgspec")
@@ -33,6 +34,7 @@ def machine_findings() -> Iterator[Finding]:
     yield looked_at("state", lambda: _directory("state", state_directory()))
     yield looked_at("cache", _cache)
     yield looked_at("memory", _memory)
+    yield looked_at("transfers", _transfers)
 
 
 def _python() -> Finding:
@@ -94,6 +96,11 @@ def _cache() -> Finding:
     found = _directory("cache", cache_directory())
     limit = ChunkCache().limit
     return Finding("cache", found.ok, f"{found.what}, limit {size_text(limit)}", found.remedy)
+
+
+def _transfers() -> Finding:
+    forced = "forced to the disk" if durable() else "not forced to the disk (SHARDFLOW_FSYNC=0)"
+    return Finding("transfers", True, f"{parallel_parts()} parts of an object at a time, files {forced}")
 
 
 def _directory(name: str, path: Path) -> Finding:

@@ -15,6 +15,7 @@ Kind = Literal[
     "chunk-unknown",
     "location-wrong",
     "chunks-lost",
+    "chunks-too-heavy",
     "tombstone-damaged",
     "foreign-object",
     "not-mended",

@@ -1,7 +1,7 @@
 """Checks that what a store says of itself fits together, without reading its data.
 
 Every manifest parses; every pack it names is there, and the pack's own index has each chunk where the manifest says it
-is; and the index of every other pack parses too.
+is; no chunk rests on more than is decoded for it; and the index of every other pack parses too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from shardflow.store.care.marking import StoredManifest, Unreadable, all_manifes
 from shardflow.store.care.packs import pack_indexes
 from shardflow.store.care.problems import PUT_AGAIN, REPAIR, UPGRADE, Problem, Tell, counted, pack_damaged, pack_missing
 from shardflow.store.care.progress import CareProgress
+from shardflow.store.chunks import MOST_BASE_BYTES, too_heavy
 from shardflow.store.errors import BadPath, FormatUnknown, PackDamaged
 from shardflow.store.pack import pack_key
 from shardflow.transport import ObjectInfo, ObjectMissing, Transport
@@ -33,6 +34,7 @@ class StructureCheck:
         self.manifests = 0
         self.future_packs: set[bytes] = set()  # of a format that this version does not know
         self.future_manifests = 0
+        self.unreadable: list[str] = []  # keys of manifests that are damaged, or lead to more than is decoded
         self._transport = transport
         self._packs = dict(packs)
         self._tell = tell
@@ -66,6 +68,9 @@ class StructureCheck:
                 if len(wrong):
                     self.damage.doubt(pack, table.offset[wrong].tolist())
                     self._tell_wrong(found.path, pack, len(wrong))
+        if heavy := too_heavy(table):
+            self.unreadable.append(found.key)
+            self._tell_heavy(found.path, len(heavy))
 
     def _is_there(self, pack: bytes) -> bool:
         if pack in self._packs:
@@ -103,6 +108,7 @@ class StructureCheck:
             self.future_manifests += 1
             self._tell(Problem("manifest-future", error.message, UPGRADE, path=found.path))
         else:
+            self.unreadable.append(found.key)
             remedy = f"{PUT_AGAIN}, or remove it"
             self._tell(Problem("manifest-damaged", error.message, remedy, path=found.path))
 
@@ -113,3 +119,8 @@ class StructureCheck:
     def _tell_wrong(self, path: str, pack: bytes, count: int) -> None:
         what = f"{path} looks for {counted(count, 'chunk')} where pack {pack.hex()[:16]} has something else"
         self._tell(Problem("location-wrong", what, REPAIR, path=path, pack=pack.hex()))
+
+    def _tell_heavy(self, path: str, count: int) -> None:
+        rest = "rests" if count == 1 else "rest"
+        what = f"{counted(count, 'chunk')} of {path} {rest} on more than {MOST_BASE_BYTES} bytes, which nobody decodes"
+        self._tell(Problem("chunks-too-heavy", what, PUT_AGAIN, path=path))
