@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+# `://user:password@`; the password may have slashes in it, and a path that was made of the URL has one slash less.
+_USER = re.compile(r"(:/{1,2})(?:(?<=//)[^\s/?#]*|[^\s/:@]*:(?!\d+/)[^\s@]*)@")
+
 
 class ShardflowError(Exception):
     """An expected failure, told in one line; `remedy` is the part that says what to do next."""
@@ -21,3 +26,8 @@ class CorruptData(ShardflowError):
 
 class Cancelled(ShardflowError):
     """The work was stopped on request (Ctrl-C, or a failure elsewhere in the same operation)."""
+
+
+def without_passwords(text: str) -> str:
+    """A text as errors may repeat it: the URLs in it lose their user and password."""
+    return _USER.sub(r"\1", text)

@@ -9,10 +9,11 @@ import socket
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from cli.conftest import WEIGHTS_BYTES, Command, the_line, without_root_rights
-from shardflow.cli.app import SECTIONS
+from shardflow.cli.app import SECTIONS, commands
 from shardflow.transport import RetryPolicy
 
 COMMANDS = [name for names in SECTIONS.values() for name in names]
@@ -181,6 +182,27 @@ def test_a_server_that_refuses_connections_is_told_with_what_to_do(
     assert "connection refused (tried 2 times" in the_line(outcome)
 
 
+def test_a_password_that_another_program_tells_is_not_repeated(
+    shardflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow tells the address it was given, and its user and password with it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    outcome = shardflow("history", "model/1")
+    assert outcome.code == 1
+    assert "http://127.0.0.1:1/api" in the_line(outcome)
+    assert "hunter2" not in outcome.err
+
+
+def test_debug_shows_no_password_either(shardflow: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shardflow.transport.transport.RetryPolicy", lambda: RetryPolicy(attempts=1))
+    keys = ("-o", "access_key_id=a", "-o", "secret_access_key=b", "-o", "region=us-east-1")
+    outcome = shardflow("ls", "shardflow://s3/b", "--debug", "-o", "endpoint=http://me:hunter2@127.0.0.1:1", *keys)
+    assert "Traceback" in outcome.err
+    assert "connection refused" in outcome.err.splitlines()[-1]
+    assert "hunter2" not in outcome.err
+
+
 def test_an_unknown_backend_option_is_named(shardflow: Command) -> None:
     keys = ("-o", "access_key_id=a", "-o", "secret_access_key=b")
     outcome = shardflow("ls", "shardflow://s3/bucket/x", *keys, "-o", "no_such_setting=1")
@@ -264,3 +286,14 @@ def test_a_command_about_registered_models_says_what_to_install(
     outcome = process(*command, PYTHONPATH=str(tmp_path / "bare"))
     assert outcome.code == 1
     assert the_line(outcome).endswith(f"needs {lacking}, which is not installed; pip install 'shardflow[registry]'")
+
+
+def test_every_command_takes_the_option_that_an_unexpected_error_names() -> None:
+    def lacking(command: click.Command, name: str) -> list[str]:
+        if isinstance(command, click.Group):
+            return [each for one, found in command.commands.items() for each in lacking(found, f"{name} {one}")]
+        return [] if any("--debug" in option.opts for option in command.params) else [name]
+
+    context = click.Context(commands)
+    found = [commands.get_command(context, name) for name in COMMANDS]
+    assert [each for one, name in zip(found, COMMANDS, strict=True) if one for each in lacking(one, name)] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.conftest import Outcome, the_line
+from cli.conftest import Outcome, the_line, without_root_rights
 from shardflow.flavor import formats
 from shardflow.flavor.formats import saving
 from shardflow.flavor.formats.state import State
@@ -54,6 +55,31 @@ def test_a_store_is_source_and_target(
     assert "into itself" in the_line(shardflow("convert", url, url, "--to", "torch", "--replace"))
 
 
+def huge_array(directory: Path, extent: int) -> Path:
+    """A checkpoint of a few bytes."""
+    array = {"chunks": [1], "compressor": None, "dtype": "<f4", "fill_value": 0, "filters": None, "order": "C"}
+    (directory / "w").mkdir(parents=True)
+    (directory / "w" / ".zarray").write_text(json.dumps(array | {"shape": [extent], "zarr_format": 2}))
+    return directory
+
+
+@pytest.mark.parametrize("to", formats.names())
+def test_a_checkpoint_that_claims_to_be_larger_than_the_disk_is_refused_at_once(
+    to: str, tmp_path: Path, shardflow: Command
+) -> None:
+    source = huge_array(tmp_path / "huge", 1 << 60)
+    assert "bytes, and there are" in the_line(shardflow("convert", source, tmp_path / "out", "--to", to))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["huge"]
+
+
+def test_a_large_checkpoint_without_values_ends_at_the_first_that_is_missing(
+    tmp_path: Path, store: Path, shardflow: Command
+) -> None:
+    source = huge_array(tmp_path / "huge", 1 << 50)
+    done = shardflow("convert", source, f"shardflow://file{store}/huge", "--to", "safetensors")
+    assert "tensor w cannot be read" in the_line(done)
+
+
 def test_a_target_that_exists_is_replaced_only_when_that_is_said(
     tmp_path: Path, weights: dict[str, torch.Tensor], shardflow: Command
 ) -> None:
@@ -76,6 +102,16 @@ def test_what_cannot_be_converted_is_told_in_one_line(
     line = the_line(shardflow("convert", tmp_path / "zarr", tmp_path / "out", "--to", "torch"))
     assert "tensor layers.1.weight cannot be read" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_may_not_be_read_is_told_as_that(
+    tmp_path: Path, weights: dict[str, torch.Tensor], process: Command
+) -> None:
+    source = tmp_path / "pytorch_model.bin"
+    source.chmod(0)
+    done = process("convert", source, tmp_path / "out", "--to", "torch", before=without_root_rights)
+    assert done.code == 1
+    assert f"{source} cannot be read: permission denied" in the_line(done)
 
 
 def test_a_copy_that_differs_never_appears(

@@ -8,9 +8,11 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 
 from cli.conftest import Command, the_line
 from registry.logged import Place, own_place, safetensors
+from shardflow.cli.registry import client
 
 
 @pytest.fixture
@@ -55,3 +57,10 @@ def test_what_cannot_be_published_is_one_line(here: Place, tmp_path: Path, shard
     assert "there is no checkpoint format 'gguf'" in the_line(done)
     done = shardflow("publish", tmp_path / "v0.safetensors", "--name", "llama", "--version", "one")
     assert "'one' is no semantic version" in the_line(done)
+
+
+def test_mlflow_says_nothing_on_standard_output(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a server, it would print where the run can be seen, amid the JSON."""
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
+    with client():
+        assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ def test_both_sides_and_the_scale_come_from_what_peft_wrote(tmp_path: Path) -> N
         ({"alpha_pattern": {"attention": 20}}, 5.0),
         ({"rank_pattern": {"layers.0.attention": 8}}, 1.0),
         ({"alpha_pattern": {"tention": 20}}, 2.0),
+        ({"alpha_pattern": {r"layers\.\d+\.(attention|mlp)": 20, "attention": 40}}, 5.0),
     ],
 )
 def test_the_scale_follows_the_configuration(tmp_path: Path, config: dict[str, object], scale: float) -> None:
@@ -79,7 +82,21 @@ def test_what_is_no_adapter_is_refused_by_name(tmp_path: Path, files: dict[str, 
         Adapter(broken(tmp_path / "a", **files))
 
 
-def test_a_pattern_that_is_none_is_told(tmp_path: Path) -> None:
-    using = Adapter(save_adapter(tmp_path / "a", adapter(), rank_pattern={"(": 3}))
-    with pytest.raises(AdapterUnusable, match="holds a pattern that is none"):
-        using.sides(NAME, SHAPE)
+@pytest.mark.parametrize("kind", ["rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize("pattern", ["(", "a{2}"])
+def test_a_pattern_that_is_none_or_not_looked_for_is_told(tmp_path: Path, kind: str, pattern: str) -> None:
+    directory = save_adapter(tmp_path / "a", adapter(), **{kind: {pattern: 3}})
+    with pytest.raises(AdapterUnusable, match=rf"holds a pattern that cannot be looked for: '{re.escape(pattern)}'"):
+        Adapter(directory)
+
+
+def test_patterns_that_would_take_for_ever_take_no_time(tmp_path: Path) -> None:
+    """An adapter may come from anywhere."""
+    name = f"layers.{'a' * 40}.weight"
+    sides = {name: adapter()[NAME]}
+    using = Adapter(save_adapter(tmp_path / "a", sides, rank_pattern={"(a|a)*!": 8}))
+    begun = time.monotonic()
+    found = using.sides(name, SHAPE)
+    assert time.monotonic() - begun < 10
+    assert found is not None
+    assert found.scale == 2.0

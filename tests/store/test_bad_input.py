@@ -11,12 +11,13 @@ import textwrap
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import numpy as np
 import pytest
 
 import shardflow
 from shardflow.errors import ShardflowError
-from shardflow.store.config import CONFIG_KEY
+from shardflow.store.config import CONFIG_KEY, encode_config
 from shardflow.store.errors import (
     BadPath,
     ChunkDamaged,
@@ -97,6 +98,18 @@ def test_a_store_from_the_future_is_refused_by_name(filled: Store, store_url: st
     for act in (lambda: later.open("model.bin"), lambda: later.put(io.BytesIO(b"x"), "x"), lambda: later.rm("x")):
         with pytest.raises(FormatUnknown, match="format 2, and this Shardflow knows up to 1; upgrade Shardflow"):
             act()
+
+
+def test_a_put_touches_nothing_where_the_id_of_a_store_leads(filled: Store, store_url: str, tmp_path: Path) -> None:
+    """Whoever may write to a store may write its id, and names of git's files end as those of the journal do."""
+    mine = tmp_path / "repository/mine.pack"
+    mine.parent.mkdir()
+    mine.write_bytes(b"not a note")
+    hostile = msgspec.structs.replace(filled.config, id=str(mine.parent))
+    filled.transport.write(CONFIG_KEY, encode_config(hostile))
+    with pytest.raises(ManifestDamaged, match="id"):
+        shardflow.put(io.BytesIO(CONTENT[::-1]), f"{store_url}/other.bin")
+    assert [path.name for path in mine.parent.iterdir()] == ["mine.pack"]
 
 
 def test_a_feature_unknown_for_writing_still_lets_read(filled: Store, store_url: str) -> None:

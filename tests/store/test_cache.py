@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forking import run_forking
 from shardflow.errors import ShardflowError
 from shardflow.store.cache import DEFAULT_LIMIT, SIZE_VARIABLE, ChunkCache
 from store.samples import flipped, named, noise
@@ -163,3 +164,20 @@ def test_two_processes_and_their_threads_share_one_cache(tmp_path: Path) -> None
     kept(cache, b"the last word")
     assert sum(files_of(cache).values()) <= 20_000
     assert all(len(name) == 64 for name in files_of(cache))
+
+
+def test_the_child_of_a_fork_keeps_chunks_though_a_thread_of_its_parent_was_about_to(tmp_path: Path) -> None:
+    program = """
+import pathlib
+from blake3 import blake3
+from shardflow.store.cache import ChunkCache
+cache = ChunkCache(pathlib.Path(sys.argv[1]), 1 << 20)
+
+def keep():
+    cache.put(blake3(b"data").digest(), memoryview(b"data"))
+    return cache.get(blake3(b"data").digest())
+
+with cache._lock:
+    forked(keep)
+"""
+    assert run_forking(program, str(tmp_path)) == "child: b'data'\n"

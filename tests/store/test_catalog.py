@@ -189,6 +189,37 @@ def test_depth_is_how_many_chunks_come_before() -> None:
     assert [catalog.depth(row) for row in range(4)] == [0, 1, 2, 0]
 
 
+@given(bases_of_rows(), st.integers(0, 400))
+def test_it_knows_which_chunks_rest_on_more_than_may_be_decoded_for_one(
+    bases: list[tuple[int, ...]], limit: int
+) -> None:
+    catalog = filled(bases)
+    for row in range(len(bases)):
+        below = set(catalog.with_bases([row])) - {row}
+        assert catalog.rests_on_more(row, limit) == (sum(20 + needed for needed in below) > limit)
+
+
+def test_a_foreign_table_whose_rows_name_each_base_twice_weighs_what_it_does() -> None:
+    catalog = filled([(), *((row, row) for row in range(200))])
+    whole = sum(20 + row for row in range(200))
+    assert catalog.rests_on_more(200, whole - 1)
+    assert not catalog.rests_on_more(200, whole)
+
+
+@pytest.mark.parametrize("shorter", [[()], [(), (0,)]], ids=["by itself", "on fewer"])
+def test_of_two_ways_to_a_chunk_the_shorter_one_is_found(shorter: list[tuple[int, ...]]) -> None:
+    """Else what is coded against it in one file would come to rest on a longer chain of another."""
+    long, last = filled([(), (0,), (1,)]), len(shorter) - 1
+    there, pack = Catalog(), named(b"short")
+    for row, bases in enumerate(shorter):
+        name = chunk(2) if row == last else chunk(9)
+        there.add(name, there.number_of(pack), HEAD_BYTES + row, 10, 22, 2, bases)
+    [*_, found] = long.add_manifest(manifest_of(there, [last]))
+    assert found == long.find(chunk(2))
+    assert (long.packs[long.pack_of(found)], long.depth(found)) == (pack, last)
+    assert long.add_manifest(manifest_of(filled([(), (0,), (1,)]), [2]))[-1] == found, "the longer one does not return"
+
+
 def test_a_manifest_that_is_taken_up_tells_the_rows_of_its_table() -> None:
     manifest = manifest_of(filled([(), (), (0, 1)]), [2])
     catalog = filled([()] * 2)

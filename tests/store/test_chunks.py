@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from shardflow.dtype import DType
 from shardflow.store import chunks as chunks_module
 from shardflow.store import fetch
 from shardflow.store.catalog import Catalog
-from shardflow.store.chunks import KeptChunks, PlainChunks
+from shardflow.store.chunks import KeptChunks, PlainChunks, too_heavy
 from shardflow.store.errors import ChunkDamaged, PackMissing
 from shardflow.store.fetch import ranges
 from shardflow.store.manifest import ChunkTable, Manifest
@@ -137,20 +138,21 @@ def versions(count: int, words: int = 5_000) -> list[bytes]:
     return [(values + 1e-5 * step * rng.standard_normal(words)).astype("<f4").tobytes() for step in range(count)]
 
 
-def chained(place: Transport, chunks: list[bytes], per_pack: int = 1) -> ChunkTable:
-    """Each chunk stored by how it differs from the one before, the first by itself."""
+def chained(place: Transport, chunks: list[bytes], per_pack: int = 1, first_ones: Collection[int] = (0,)) -> ChunkTable:
+    """Each chunk stored by how it differs from the one before, the first ones of chains by themselves."""
     catalog, rows = Catalog(), array("I")
     for first in range(0, len(chunks), per_pack):
         builder, number, waiting = PackBuilder(1 << 20), catalog.open_pack(), []
         for n in range(first, min(first + per_pack, len(chunks))):
             data, before = chunks[n], chunks[n - 1]
-            predictions = [codec.unchanged(before, DType.F32)] if n else []
+            alone = n in first_ones
+            predictions = [] if alone else [codec.unchanged(before, DType.F32)]
             chosen = codec.encode_against(data, DType.F32, predictions)
-            assert (chosen.prediction is not None) == bool(n)
-            bases = (named(before),) if n else ()
+            assert (chosen.prediction is None) == alone
+            bases = () if alone else (named(before),)
             offset = builder.add(named(data), len(data), chosen.encoded.codec, chosen.encoded.parts, bases)
             stored_bytes = (offset, chosen.encoded.size, len(data), int(chosen.encoded.codec))
-            rows.append(catalog.add(named(data), number, *stored_bytes, tuple(rows[-1:])))
+            rows.append(catalog.add(named(data), number, *stored_bytes, tuple(rows[-1:]) if bases else ()))
             waiting.append(data)
         pack = builder.finish()
         place.write(pack_key(pack.id), pack.data)
@@ -234,6 +236,32 @@ def test_a_chunk_that_claims_to_rest_on_too_much_is_refused_before_anything_is_r
     with pytest.raises(ChunkDamaged, match="rests on more than 50000 bytes"):
         list(PlainChunks(place.session(totals=totals), table, "m").in_range(part))
     assert totals.reads <= 1
+
+
+def test_chunks_that_rest_on_too_much_together_are_read_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, chunks = in_memory(), versions(6)
+    table = chained(place, chunks, first_ones=(0, 3))
+    monkeypatch.setattr(chunks_module, "MOST_BASE_BYTES", 40_000)
+    plain = PlainChunks(place, table, "m", KeptChunks(0)).of([2, 5])
+    assert {row: bytes(data) for row, data in plain.items()} == {2: chunks[2], 5: chunks[5]}
+
+
+def test_a_table_tells_which_of_its_chunks_rest_on_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = chained(in_memory(), versions(6), first_ones=(0, 4))
+    for limit, heavy in ((60_000, []), (59_999, [3]), (39_999, [2, 3]), (20_000, [2, 3]), (19_999, [1, 2, 3, 5])):
+        monkeypatch.setattr(chunks_module, "MOST_BASE_BYTES", limit)
+        assert too_heavy(table) == heavy
+
+
+def test_what_a_chunk_rests_on_in_two_ways_is_weighed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = Catalog()
+    rows = [(), (0,), (0,), (1, 2), (3, 3)]
+    for number, bases in enumerate(rows):
+        catalog.add(named(b"%d" % number), catalog.number_of(named(b"pack")), 24, 9, 100, 16, bases)
+    table, _ = catalog.table(array("I", [4]))
+    for limit, heavy in ((400, 0), (399, 1), (299, 2)):
+        monkeypatch.setattr(chunks_module, "MOST_BASE_BYTES", limit)
+        assert len(too_heavy(table)) == heavy
 
 
 @pytest.mark.parametrize("per_pack", [1, 4])

@@ -73,6 +73,13 @@ def test_what_is_made_for_an_encoding_is_a_chunk_of_its_own() -> None:
     assert (made.chunk, made.size) == (named(bytes(BASE)), len(BASE))
 
 
+def test_what_is_made_for_an_encoding_must_have_room_beside_what_its_base_rests_on() -> None:
+    room = coding.MOST_BASE_BYTES - len(BASE)
+    for below, rests_on_it in ((room, True), (room + 1, False)):
+        attempt = Attempt(codec.unchanged(BASE, DType.F32), (Piece(None, BASE, below),))
+        assert bool(encoded(BlockEncoder(against(Predicting(attempt)))).bases) == rests_on_it
+
+
 def test_an_encoding_that_does_not_lead_back_is_dropped(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

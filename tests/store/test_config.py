@@ -49,6 +49,22 @@ def test_each_store_gets_an_id_of_its_own() -> None:
     assert new_config(Settings()).id != new_config(Settings()).id
 
 
+@pytest.mark.parametrize("name", ["0d3bd7a4-7b55-44a4-a3b3-5b6df3c0a0a1", "x", "Models_2024", "a" * 64])
+def test_an_id_is_letters_digits_dashes_and_underscores(name: str) -> None:
+    config = StoreConfig(format=1, id=name, created=0.0)
+    assert decode_config(encode_config(config), "here").id == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "/data/repo/.git", "a/b", "a\\b", "a\n", "a b", "a.b", "\0", "é", "a" * 65]
+)
+def test_an_id_that_could_lead_elsewhere_on_a_writers_machine_is_refused(name: str) -> None:
+    """Whoever can write to the store can write its id."""
+    data = encode_config(StoreConfig(format=1, id=name, created=0.0))
+    with pytest.raises(ManifestDamaged, match=r"store at here is not valid: .*id.*restore it"):
+        decode_config(data, "here")
+
+
 def test_a_person_can_read_it() -> None:
     text = encode_config(new_config(Settings())).decode()
     assert text.endswith("}\n")

@@ -98,11 +98,21 @@ def test_a_note_under_another_packs_name_is_dropped(journal: Journal) -> None:
     assert not dict(journal.unfinished())
 
 
-@pytest.mark.parametrize("name", ["short", "zz" * 32, "ab"])
-def test_a_note_of_a_strange_name_is_dropped(journal: Journal, name: str) -> None:
+@pytest.mark.parametrize("name", ["thesis", "pack-" + "0" * 64, "zz" * 32, "ab", "AB" * 32])
+def test_a_file_that_is_no_note_by_its_name_is_left_alone(journal: Journal, name: str) -> None:
     journal.note(PACK, ENTRIES)
-    (journal.directory / f"{name}.pack").write_bytes(notes_of(journal)[0].read_bytes())
+    strange = journal.directory / f"{name}.pack"
+    strange.write_bytes(notes_of(journal)[0].read_bytes())
+    long_ago = time.time() - KEPT_SECONDS - 1
+    os.utime(strange, (long_ago, long_ago))
     assert dict(journal.unfinished()) == {PACK: ENTRIES}
+    assert strange.exists()
+
+
+@pytest.mark.parametrize("store_id", ["", ".", "..", "../../work", "/data/repo/.git/objects/pack", "a/b", "a\n"])
+def test_an_id_that_leads_out_of_the_journal_is_refused(tmp_path: Path, store_id: str) -> None:
+    with pytest.raises(ValueError, match="no id of a store"):
+        Journal(store_id, tmp_path)
 
 
 def test_what_another_program_left_there_is_left_alone(journal: Journal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -193,6 +194,10 @@ LIES: dict[str, tuple[str, Body]] = {
     "its digest is long": ("malformed", {"digest": bytes(33)}),
     "its MD5 is short": ("its MD5 is malformed", {"md5": bytes(15)}),
     "its SHA-256 is long": ("its SHA-256 is malformed", {"sha256": bytes(33)}),
+    "it was written before 1970": ("time of creation", {"created": -1.0}),
+    "it was written when there are no dates any more": ("time of creation", {"created": 1e300}),
+    "it was written never": ("time of creation", {"created": math.inf}),
+    "it was written at no time": ("time of creation", {"created": math.nan}),
     "its digest is text": ("is not valid", {"digest": "ab"}),
     "a pack's name is short": ("malformed", {"packs": [bytes(32), bytes(31)]}),
     "its packs are no list": ("is not valid", {"packs": bytes(32)}),

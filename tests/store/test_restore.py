@@ -212,6 +212,21 @@ def test_a_pipe_or_a_device_at_the_target_is_not_replaced(place: Transport, tmp_
     assert (tmp_path / "fifo").is_fifo()
 
 
+def test_what_a_program_has_open_is_not_replaced_through_its_name_in_the_system(
+    place: Transport, tmp_path: Path
+) -> None:
+    """As /dev/stdout is, when standard output is a file; here by a link of the same kind."""
+    with (tmp_path / "redirected").open("wb") as opened:
+        (tmp_path / "stdout").symlink_to(f"/proc/self/fd/{opened.fileno()}")
+        (tmp_path / "again").symlink_to("stdout")
+        (tmp_path / "descriptors").symlink_to("/proc/self/fd")
+        for name in ("stdout", "again", f"descriptors/{opened.fileno()}"):
+            with pytest.raises(PathTaken, match=f"{name} is where the system keeps devices.*'shardflow get URL -'"):
+                got(place, stored(place, CHUNKS), tmp_path / name)
+            assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "redirected").read_bytes() == b""
+
+
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT])
 def test_only_the_same_content_is_the_same(tmp_path: Path, content: bytes) -> None:
     manifest, file = Manifest(len(content), named(content)), tmp_path / "file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+from shardflow.store import chunks as chunks_module
+from shardflow.store.catalog import Catalog
 from shardflow.store.errors import PathTaken
 from shardflow.store.manifest import Manifest
 from shardflow.store.revealing import Ready, Revealer
 from shardflow.store.store import Store
 from shardflow.transport import AccessDenied, NewObject, Transport
+from store.samples import named
 
 Make = Callable[..., Revealer]
 
@@ -55,6 +59,16 @@ def ready(number: int, *, features: tuple[str, ...] = ()) -> Ready:
     content = b"content %d" % number
     manifest = Manifest(len(content), blake3(content).digest(), features=features, inline=content)
     return Ready(f"file/{number}", manifest, 0.0)
+
+
+def of_two_packs(steps: int) -> Ready:
+    """A file of one chunk of 100 bytes, which is decoded in so many steps."""
+    catalog = Catalog()
+    packs, bases = [catalog.number_of(named(b"%d" % number)) for number in range(2)], ()
+    for step in range(steps):
+        bases = (catalog.add(named(b"step %d" % step), packs[step % 2], 24 + 9 * step, 9, 100, 16, bases),)
+    table, sequence = catalog.table(array("I", [catalog.add(named(b"last"), packs[1], 999, 9, 100, 16, bases)]))
+    return Ready("weights", Manifest(100, named(b"last"), table=table, sequence=sequence), 0.0)
 
 
 def test_what_gets_ready_while_others_are_written_is_written_together(
@@ -103,6 +117,20 @@ def test_what_is_there_already_is_not_written_and_gets_back_its_hints(
         for hint in list(store.transport.list("hints/s-03")):
             store.transport.delete(hint.key)
     assert (revealer.written, revealer.unchanged) == (0, 6)
+
+
+def test_the_same_content_is_written_again_where_nobody_can_read_what_is_there(
+    store: Store, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new table may need no other pack than the one that leads over too many chunks."""
+    monkeypatch.setattr(chunks_module, "MOST_BASE_BYTES", 250)
+    long, short = (of_two_packs(steps) for steps in (3, 1))
+    for each, written in ((long, 1), (long, 1), (short, 1), (short, 0)):
+        revealer = made()
+        revealer.reveal(each)
+        revealer.drain()
+        assert revealer.written == written
+    assert len(store.manifest("weights").table) == 2
 
 
 def test_a_file_that_must_not_be_replaced_is_told_by_name(store: Store, made: Make, batches: list[list[str]]) -> None:

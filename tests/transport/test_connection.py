@@ -206,6 +206,32 @@ class TestAzure:
             parse_connection_string(text)
 
 
+CLOUD_URLS = ["shardflow://s3/bkt", "shardflow://gs/bkt", "shardflow://az/container"]
+
+
+@pytest.fixture
+def known_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT"):
+        monkeypatch.setenv(name, "me")
+    monkeypatch.setenv("AZURE_STORAGE_KEY", TestAzure.KEY)
+
+
+@pytest.mark.usefixtures("known_everywhere")
+@pytest.mark.parametrize("url", CLOUD_URLS)
+@pytest.mark.parametrize("query", ["", "?sig=SECRET"])
+def test_no_error_repeats_what_is_secret_in_an_endpoint(url: str, query: str) -> None:
+    told = where_it_goes(open_store(url, {"endpoint": f"http://me:SECRET@127.0.0.1:1{query}"}))
+    assert "at http://127.0.0.1:1: connection refused" in told
+    assert "SECRET" not in told
+
+
+@pytest.mark.usefixtures("known_everywhere")
+@pytest.mark.parametrize("url", CLOUD_URLS)
+def test_an_endpoint_that_is_none_is_refused_before_a_request(url: str) -> None:
+    with pytest.raises(ShardflowError, match=r"endpoint 'http://127.0.0.1:9x' is no address of a server; write it as"):
+        open_store(url, {"endpoint": "http://127.0.0.1:9x"})
+
+
 @pytest.mark.parametrize("url", ["shardflow://memory/x", "shardflow://file/tmp/x"])
 def test_stores_on_this_machine_have_no_options(url: str) -> None:
     with pytest.raises(ShardflowError, match="have no options, but region was given"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import stat
 from pathlib import Path
 
@@ -12,6 +13,25 @@ import pytest
 
 from shardflow.transport import AlreadyThere, NameTaken, ObjectMissing, StoreURL, Transport, connect
 from transport.conftest import run_python, unfinished
+
+
+def make_strange(kind: str, place: Path, beside: Path) -> None:
+    """Something that has a name in a directory, and no bytes to read."""
+    pipe = beside / "pipe"
+    if kind == "link to a pipe" and not pipe.exists():
+        os.mkfifo(pipe)
+    match kind:
+        case "pipe":
+            os.mkfifo(place)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(os.path.relpath(place))  # as short as can be
+        case "link to a pipe":
+            place.symlink_to(pipe)
+        case "link to a device":
+            place.symlink_to(os.devnull)
+        case "link to nothing":
+            place.symlink_to("nowhere")
 
 
 class TestDurability:
@@ -107,6 +127,19 @@ class TestNames:
         through = connect(StoreURL("file", str(tmp_path / "link")))
         assert through.read("tree/some") == b"data"
         assert [info.key for info in through.list()] == ["tree/some"]
+
+    @pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe", "link to a device", "link to nothing"])
+    def test_what_is_no_file_is_no_object(self, root: Path, store: Transport, tmp_path: Path, kind: str) -> None:
+        """Opening a pipe would wait for somebody who writes to it."""
+        store.write("tree/some", b"data")
+        (root / "tree/d").mkdir()
+        for strange in (root / "tree/other", root / "tree/d/other"):
+            make_strange(kind, strange, tmp_path)
+        assert store.list_names("tree") == ([], ["some"])
+        assert [info.key for info in store.list()] == ["tree/some"]
+        for look in (store.read, store.head, lambda key: store.read_range(key, 0, 1)):
+            with pytest.raises(ObjectMissing, match="it is not there"):
+                look("tree/other")
 
     def test_a_copied_store_can_be_written_and_deleted_from(self, root: Path) -> None:
         (root / "tree").mkdir(parents=True)

@@ -69,12 +69,37 @@ def test_refuses_every_other_form_and_shows_the_right_one(text: str, told: str) 
 
 
 @pytest.mark.parametrize(
-    "text", ["shardflow://KEY:SECRET@s3/bucket", "s3://KEY:SECRET@bucket", "shardflow://s3/KEY:SECRET@bucket/p"]
+    "text",
+    [
+        "shardflow://KEY:SECRET@s3/bucket",
+        "s3://KEY:SECRET@bucket",
+        "shardflow://s3/KEY:SECRET@bucket/p",
+        "shardflow:///KEY:SECRET@bucket/p",
+        "shardflow:s3://KEY:SECRET@bucket/p",
+        "shardflow:KEY:SECRET@bucket/p",
+        "shardflow://KEY:SEC/SECRET@s3/bucket",
+        "shardflow://s3/KEY:SECRET/WITH/SLASHES@bucket/p",
+        "s3://KEY:SECRET/WITH/SLASHES@bucket/p",
+        "git+https://KEY:SECRET/WITH/SLASHES@host/p",
+        "s3://KEY:SECRET@bucket/p\n",
+    ],
 )
 def test_credentials_are_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(WrongURL, match="no credentials") as raised:
         StoreURL.parse(text)
     assert "SECRET" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("shardflow://file/data/me@home/store", "/data/me@home/store"),
+        ("shardflow://file/a:b@c", "/a:b@c"),
+        ("shardflow://s3/bucket/me@home/x:y", "bucket/me@home/x:y"),
+    ],
+)
+def test_a_name_inside_may_have_what_credentials_have(text: str, path: str) -> None:
+    assert StoreURL.parse(text).path == path
 
 
 def test_a_local_path_stands_for_where_it_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,9 @@ import click
 from shardflow import __version__
 from shardflow.cli.ending import Ending, ending_of, say
 from shardflow.cli.interruption import Interruption, Stopped, leave
-from shardflow.cli.run import Run
+from shardflow.cli.run import Run, debug_option
+from shardflow.cli.streams import open_missing_streams
+from shardflow.errors import without_passwords
 
 SECTIONS = {
     "Files": ("init", "put", "get", "ls", "stat", "rm"),
@@ -38,6 +40,7 @@ class Commands(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         command: click.Command = import_module(f"shardflow.cli.commands.{cmd_name}").command
+        _let_debug(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -71,10 +74,19 @@ class Commands(click.Group):
         except BaseException as error:  # noqa: BLE001  # whatever it is, it ends as a line and an exit code
             ending = _stopped(error, interruption) or ending_of(error)
             if run.debug and not isinstance(error, click.exceptions.Exit):
-                traceback.print_exception(error)
+                print(without_passwords("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         if ending.line:
             say(ending.line)
         return ending.code
+
+
+def _let_debug(command: click.Command) -> None:
+    """Give a command, or those of a group, the option that an unexpected error tells people to use."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _let_debug(each)
+    elif not command.ignore_unknown_options and all(option.name != "debug" for option in command.params):
+        debug_option(command)
 
 
 def _stopped(error: BaseException, interruption: Interruption) -> Ending | None:
@@ -98,6 +110,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """The whole process: runs one command line and leaves."""
     if COMPLETE_VARIABLE in os.environ:
         commands.main(args)
+    open_missing_streams()  # before anything else is opened, which would get their numbers
     interruption = Interruption()
     interruption.install()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import click
 
 from shardflow.cli.text import printable
-from shardflow.errors import ShardflowError
+from shardflow.errors import ShardflowError, without_passwords
 
 FAILED = 1
 USAGE = 2
@@ -43,7 +43,9 @@ def ending_of(error: BaseException) -> Ending:
         case BrokenPipeError():
             return Ending(PIPE_CLOSED)
     code, what, remedy = _told(error)
-    return Ending(code, printable(f"shardflow: {what}; {remedy}" if remedy else f"shardflow: {what}"))
+    line = f"shardflow: {what}; {remedy}" if remedy else f"shardflow: {what}"
+    # What other programs tell may have the address in it that they were given, whole.
+    return Ending(code, printable(without_passwords(line)))
 
 
 def _told(error: BaseException) -> tuple[int, str, str]:

@@ -22,6 +22,7 @@ def client() -> Iterator[Any]:
     """MLflow's client, by its own settings; what it refuses in this block ends the command with one line."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", MOST_RETRIES)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # what ends a run would be in our JSON
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

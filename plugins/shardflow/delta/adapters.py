@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from shardflow.codec.rounding import FLOATS, widened
+from shardflow.delta.patterns import ByPattern, PatternUnusable
 from shardflow.dtype import DType
 from shardflow.errors import ShardflowError
 from shardflow.layout import inspect
@@ -57,6 +58,8 @@ class Adapter:
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         self._config = self._read_config()
+        self._ranks = self._by_pattern(self._config.rank_pattern)
+        self._alphas = self._by_pattern(self._config.alpha_pattern)
         self._sides = self._read_sides()
 
     def __len__(self) -> int:
@@ -75,12 +78,14 @@ class Adapter:
 
     def _scale(self, stem: str) -> float:
         config = self._config
-        try:
-            rank = _by_pattern(config.rank_pattern, stem, config.r)
-            alpha = _by_pattern(config.alpha_pattern, stem, config.lora_alpha)
-        except re.error as error:
-            raise self._unusable(f"{CONFIG} holds a pattern that is none: {error}") from None
+        rank, alpha = self._ranks.of(stem, config.r), self._alphas.of(stem, config.lora_alpha)
         return alpha / (math.sqrt(rank) if config.use_rslora else rank)
+
+    def _by_pattern(self, values: Mapping[str, float]) -> ByPattern:
+        try:
+            return ByPattern(values)
+        except PatternUnusable as error:
+            raise self._unusable(f"{CONFIG} holds a pattern that cannot be looked for: {error}") from None
 
     def _read_config(self) -> _Config:
         data = self._read(CONFIG, MOST_CONFIG_BYTES)
@@ -120,12 +125,6 @@ class Adapter:
         return AdapterUnusable(
             f"{self.directory} is no adapter that can be used: {what}", remedy="name a directory that peft saved"
         )
-
-
-def _by_pattern(patterns: dict[str, Any], stem: str, usual: float) -> float:
-    """What peft looks up: the pattern that the name ends in, a whole part of it."""
-    fitting = [value for pattern, value in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", stem)]
-    return fitting[0] if fitting else usual
 
 
 def _values(data: bytes, dtype: DType) -> Doubles:

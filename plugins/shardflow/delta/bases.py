@@ -15,6 +15,7 @@ class Piece:
 
     key: int | None  # what its file knows it by; None: made for the encoding, and to be kept with it
     data: memoryview
+    below: int = 0  # bytes that are decoded before it
 
 
 class Placed(NamedTuple):

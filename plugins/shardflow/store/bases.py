@@ -80,11 +80,12 @@ class StoredBase:
         indices = self._within(start, end)
         anchors = [self._anchor(self._sequence[index]) for index in indices]
         rows = [row for row in anchors if row is not None]
-        if len(rows) < len(anchors) or self._weight(rows) > MOST_BASE_BYTES:
+        if len(rows) < len(anchors) or (weight := self._weight(rows)) > MOST_BASE_BYTES:
             return []
         plain = self._plain(indices, rows)
+        below = weight - len(plain[rows[0]]) if len(rows) == 1 else 0  # of several, all is weighed already
         return [
-            Placed(self._ends[index] - len(plain[row]), Piece(self._known.rows[row], plain[row]))
+            Placed(self._ends[index] - len(plain[row]), Piece(self._known.rows[row], plain[row], below))
             for index, row in zip(indices, rows, strict=True)
         ]
 

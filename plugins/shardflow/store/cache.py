@@ -10,6 +10,7 @@ from threading import Lock
 from blake3 import blake3
 
 from shardflow.local_state import bytes_from, cache_directory
+from shardflow.transport import renewed_in_child
 
 DEFAULT_LIMIT = 10 << 30
 SIZE_VARIABLE = "SHARDFLOW_CACHE_BYTES"
@@ -24,8 +25,12 @@ class ChunkCache:
     def __init__(self, directory: Path | None = None, limit: int | None = None) -> None:
         self.directory = (directory or cache_directory()) / "chunks"
         self.limit = bytes_from(SIZE_VARIABLE, DEFAULT_LIMIT) if limit is None else limit
-        self._lock = Lock()
         self._held: int | None = None
+        self._make_lock()
+        renewed_in_child(self, ChunkCache._make_lock)
+
+    def _make_lock(self) -> None:
+        self._lock = Lock()
 
     def get(self, chunk: bytes) -> bytes | None:
         """A chunk's bytes, or None; bytes that no longer match their name are dropped."""

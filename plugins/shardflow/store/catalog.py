@@ -16,6 +16,7 @@ from shardflow.store.manifest import U32, ChunkTable, Manifest
 from shardflow.store.pack import PackEntry
 
 MAX_REMEMBERED = 1 << 20
+PLENTY = 1 << 40  # more bytes than anything may rest on
 
 
 class Catalog:
@@ -32,6 +33,7 @@ class Catalog:
         self._codec = array("B")
         self._bases: dict[int, tuple[int, ...]] = {}
         self._depths: dict[int, int] = {}
+        self._at_most: dict[int, int] = {}  # bytes a row rests on; what it rests on twice counts twice
         self._waiting: list[tuple[int, PackEntry]] = []  # found in packs, while what they rest on is not known yet
         self._numbers: dict[bytes, int] = {}
 
@@ -50,6 +52,12 @@ class Catalog:
     def depth(self, row: int) -> int:
         """How many chunks must be decoded before this one; 0 for one that stands by itself."""
         return self._depths.get(row, 0)
+
+    def rests_on_more(self, row: int, limit: int) -> bool:
+        """Whether more than so many bytes must be decoded before this chunk."""
+        if self._at_most.get(row, 0) <= limit:
+            return False
+        return sum(self._size[needed] for needed in self.with_bases([row])) - self._size[row] > limit
 
     def open_pack(self) -> int:
         """A number for a pack that has no name yet."""
@@ -81,6 +89,8 @@ class Catalog:
         if bases:
             self._bases[row] = bases
             self._depths[row] = 1 + max(self.depth(base) for base in bases)
+            at_most = sum(self._size[base] + self._at_most.get(base, 0) for base in bases)
+            self._at_most[row] = min(at_most, PLENTY)  # each base twice, and a foreign table doubles it with every row
         # Past the limit chunks still get their row, about twenty bytes beside the name; they are only no longer found.
         if len(self._rows) < MAX_REMEMBERED or chunk in self._rows:
             self._rows[chunk] = row
@@ -99,7 +109,11 @@ class Catalog:
         return len(rows) == len(bases)
 
     def add_manifest(self, manifest: Manifest) -> list[int]:
-        """Everything a stored file is made of; returns the rows that stand for those of its table."""
+        """Everything a stored file is made of; returns the rows that stand for those of its table.
+
+        Of two ways to a chunk the shorter one is found from now on: what is put on top of the longer one may be too
+        long to be read.
+        """
         table = manifest.table
         numbers = [self.number_of(pack) for pack in table.packs]
         if len(table.base) or len(self._rows) + len(table) > MAX_REMEMBERED:
@@ -117,7 +131,8 @@ class Catalog:
             next_base += len(bases)
             chunk = table.id(index)
             row = self._rows.get(chunk)
-            if row is None:
+            on = tuple(rows[base] for base in bases)
+            if row is None or self._is_shorter(on, row):
                 row = self.add(
                     chunk,
                     numbers[table.pack[index]],
@@ -125,17 +140,24 @@ class Catalog:
                     int(table.stored[index]),
                     int(table.size[index]),
                     int(table.codec[index]),
-                    tuple(rows[base] for base in bases),
+                    on,
                 )
             rows.append(row)
         return rows
 
+    def _is_shorter(self, bases: tuple[int, ...], known: int) -> bool:
+        """Whether a chunk on these bases is decoded in fewer steps than the row that is known by its name."""
+        depth = self.depth(known)
+        return depth > 0 and (not bases or 1 + max(self.depth(base) for base in bases) < depth)
+
     def _add_columns(self, table: ChunkTable, numbers: U32) -> list[int]:
         """What stands by itself, in a tenth of the time."""
         names = table.ids()
-        new = [index for index, name in enumerate(names) if name not in self._rows]
-        for row, index in enumerate(new, len(self)):
-            self._rows.setdefault(names[index], row)  # a table made by somebody else may name a chunk twice
+        new = [
+            index for index, name in enumerate(names) if (row := self._rows.get(name)) is None or row in self._depths
+        ]
+        for row, index in reversed(list(enumerate(new, len(self)))):
+            self._rows[names[index]] = row  # the first, where a table made by somebody else names a chunk twice
         self._names += table.chunk[new].tobytes()
         self._codec.frombytes(table.codec[new].tobytes())
         for column, given in (

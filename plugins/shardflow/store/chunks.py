@@ -36,6 +36,34 @@ def _nowhere(_row: int) -> None:
     return None
 
 
+def too_heavy(table: ChunkTable) -> list[int]:
+    """The rows that nobody reads, since they rest on more than `MOST_BASE_BYTES`."""
+    if int(table.size[np.unique(table.base)].sum(dtype=np.int64)) <= MOST_BASE_BYTES:
+        return []
+    size, bases = table.size.tolist(), _bases_of(table)
+    at_most: dict[int, int] = {}  # what a row rests on twice counts twice
+    for row, on in bases.items():  # a row's bases come before it
+        at_most[row] = min(sum(size[base] + at_most.get(base, 0) for base in on), MOST_BASE_BYTES + 1)
+    suspects = (row for row, weight in at_most.items() if weight > MOST_BASE_BYTES)
+    return [row for row in suspects if sum(size[base] for base in _all_below(row, bases)) > MOST_BASE_BYTES]
+
+
+def _bases_of(table: ChunkTable) -> dict[int, list[int]]:
+    base, counts = table.base.tolist(), table.base_count.tolist()
+    ends = np.cumsum(table.base_count, dtype=np.int64).tolist()
+    return {row: base[end - count : end] for row, (end, count) in enumerate(zip(ends, counts, strict=True)) if count}
+
+
+def _all_below(row: int, bases: Mapping[int, list[int]]) -> set[int]:
+    found: set[int] = set()
+    stack = [row]
+    while stack:
+        new = set(bases.get(stack.pop(), ())) - found
+        found |= new
+        stack += new
+    return found
+
+
 class KeptChunks:
     """Plain chunks that may be wanted again soon, by name; the least recently used go first."""
 
@@ -126,6 +154,8 @@ class PlainChunks:
         wanted = list(dict.fromkeys(rows))
         needed = self._needed(wanted)
         if self._bytes_of(needed) - self._bytes_of(wanted) > MOST_BASE_BYTES:
+            if len(wanted) > 1:  # all of them together, and maybe none by itself
+                return {row: data for one in wanted for row, data in self.of([one]).items()}
             raise damaged(self._table, wanted[0], self._name, f"it rests on more than {MOST_BASE_BYTES} bytes")
         plain = self._fetched(needed)
         return {row: plain[row] for row in wanted}

@@ -14,6 +14,7 @@ from shardflow.delta.bases import Attempt
 from shardflow.delta.choosing import Predictors
 from shardflow.dtype import DType
 from shardflow.errors import Cancelled, ShardflowError
+from shardflow.store.chunks import MOST_BASE_BYTES
 
 SURE_IT_IS_RAW, TRIED_WHEN_RAW = 4, 16  # after so many raw chunks, so many of each sixteen are tried still
 
@@ -66,6 +67,7 @@ class Against:
             _log.warning("storing without a base: %s", error.message)
             self._given_up = True
             return None
+        attempts = [attempt for attempt in attempts if _may_be_read(attempt)]
         if not attempts:
             return None
         return self._proven(data, dtype, attempts)
@@ -115,6 +117,12 @@ class BlockEncoder:
             encoded = codec.encode(data, dtype)
         self._raw_in_a_row = self._raw_in_a_row + 1 if encoded.codec == codec.CodecId.RAW else 0
         return encoded
+
+
+def _may_be_read(attempt: Attempt) -> bool:
+    """Whether chunks made for an encoding have room beside its base and what that rests on."""
+    made = any(piece.key is None for piece in attempt.bases)
+    return not made or sum(len(piece.data) + piece.below for piece in attempt.bases) <= MOST_BASE_BYTES
 
 
 def _made(data: memoryview) -> Made:

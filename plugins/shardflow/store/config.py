@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from shardflow.store.errors import FormatUnknown, ManifestDamaged
 CONFIG_KEY = "shardflow.json"
 FORMAT = 1
 KIB, MIB = 1 << 10, 1 << 20
+ID = r"^[0-9A-Za-z_-]{1,64}\Z"  # it names a directory on every writer's machine, whoever wrote it here
 
 Operation = Literal["read", "write", "delete"]
 KNOWN_FEATURES: dict[Operation, frozenset[str]] = {"read": frozenset(), "write": frozenset(), "delete": frozenset()}
@@ -73,7 +74,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of `shardflow.json`."""
 
     format: int
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern=ID)]
     created: float
     settings: Settings = Settings()
     requires: dict[str, list[str]] = {}

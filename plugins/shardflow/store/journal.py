@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,10 +17,13 @@ import msgspec
 from blake3 import blake3
 
 from shardflow.local_state import state_directory
+from shardflow.store.config import ID
 from shardflow.store.pack import PackEntry
 
 KEPT_SECONDS = 7 * 24 * 3600.0
 
+_ID = re.compile(ID)
+_NOTE = re.compile(r"[0-9a-f]{64}\.pack")  # git has files of this ending too: what is not ours by its name stays
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[PackEntry])
 
@@ -28,13 +32,15 @@ class Journal:
     """The notes of one store. Where the directory cannot be written, nothing is noted and nothing fails."""
 
     def __init__(self, store_id: str, directory: Path | None = None) -> None:
+        if not _ID.search(store_id):
+            raise ValueError(f"{store_id!r} is no id of a store, and names no directory of its own")
         self.directory = (directory or state_directory()) / "journal" / store_id
 
     def unfinished(self) -> Iterator[tuple[bytes, list[PackEntry]]]:
         """Packs noted by an earlier writer that ended before its manifests; old and unreadable notes are dropped."""
         now = time.time()
         try:
-            notes = sorted(self.directory.glob("*.pack"))
+            notes = sorted(path for path in self.directory.iterdir() if _NOTE.fullmatch(path.name))
         except OSError:
             return
         for note in notes:

@@ -30,6 +30,7 @@ MAGIC = b"SHFLMF\x00\x01"
 HEAD = 40
 MAX_BODY_BYTES = 512 << 20
 CHUNK_NAME_BYTES = 32
+NEVER = 1 << 37  # in the year 6325; there is a date for every time before, wherever on earth it is shown
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -278,6 +279,8 @@ def _validate(manifest: Manifest) -> None:
         raise ValueError("its MD5 is malformed")
     if manifest.sha256 is not None and len(manifest.sha256) != 32:
         raise ValueError("its SHA-256 is malformed")
+    if not 0 <= manifest.created < NEVER:
+        raise ValueError("its time of creation is none")
     if rows and (table.pack.max() >= len(table.packs) or table.offset.min() < HEAD_BYTES):
         raise ValueError("a chunk lies outside every pack")
     if rows and max(table.size.max(), table.stored.max()) > MAX_CHUNK_BYTES:

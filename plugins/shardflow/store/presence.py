@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from shardflow.store.catalog import Catalog
+from shardflow.store.chunks import MOST_BASE_BYTES
 from shardflow.store.journal import Journal
 from shardflow.store.pack import pack_key
 from shardflow.transport import ObjectMissing, Transport
@@ -23,7 +24,10 @@ class Presence:
     def find(self, chunk: bytes) -> int | None:
         """The catalog's row for a chunk of that name that is in the store, or on its way there."""
         row = self._catalog.find(chunk)
-        return row if row is not None and self._is_there(self._catalog.pack_of(row)) else None
+        # Nobody could read what rests on more, as it may where the chain of one file came to stand on another's.
+        if row is None or self._catalog.rests_on_more(row, MOST_BASE_BYTES):
+            return None
+        return row if self._is_there(self._catalog.pack_of(row)) else None
 
     def _is_there(self, number: int) -> bool:
         if number in self._own:

@@ -21,7 +21,7 @@ from shardflow.store.manifest import Manifest, ends_of
 from shardflow.store.mapping import mapped, portions, runs_of
 from shardflow.store.pack import MAX_CHUNK_BYTES
 from shardflow.store.parallel import readers
-from shardflow.transport import ByteBudget, Transport
+from shardflow.transport import ByteBudget, Transport, renewed_in_child
 
 KEPT_BYTES = 32 << 20
 PEEKED_BYTES = 4 << 10
@@ -57,10 +57,19 @@ class Reader(io.RawIOBase):
         self._ahead = (0, b"")
         self._kept: OrderedDict[bytes, bytes] = OrderedDict()
         self._kept_bytes = 0
+        self._start(manifest)
+        renewed_in_child(self, Reader._start_anew)
+
+    def _start(self, manifest: Manifest) -> None:
         self._keeping = Lock()
         self._bases = KeptChunks()
-        self._pool = ThreadPoolExecutor(readers(transport.url), thread_name_prefix="shardflow-read")
+        self._pool = ThreadPoolExecutor(readers(self._transport.url), thread_name_prefix="shardflow-read")
         self._version = self._made_of(manifest)
+
+    def _start_anew(self) -> None:
+        if not self.closed:
+            self._transport = self._transport.session(self._transport.cancel)
+            self._start(self._version.manifest)
 
     @property
     def size(self) -> int:

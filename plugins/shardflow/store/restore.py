@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from shardflow.transport import ByteBudget, Cancellation, Transport
 
 FILES_AT_ONCE = 16
 RANGES_AT_ONCE = 8  # for each thread
+MOST_LINKS = 40  # as Linux follows
 
 
 class Restorer:
@@ -63,6 +65,11 @@ class Restorer:
             raise PathTaken(f"{target} is a directory, and {name} is a file", remedy="name another target")
         if target.exists() and not target.is_file():
             raise PathTaken(f"{target} is a device or a pipe, and would be replaced", remedy="name another target")
+        if _is_no_place_for_files(target):
+            raise PathTaken(
+                f"{target} is where the system keeps devices, and what programs have open",
+                remedy="name another target; 'shardflow get URL -' writes to standard output",
+            )
         if same_content(manifest, target):
             self._progress.add(manifest.size, reused=manifest.size)
             self._progress.files_unchanged += 1
@@ -111,6 +118,18 @@ class Restorer:
         partial.finish()
         self._open.popleft()
         self._progress.files_done += 1
+
+
+def _is_no_place_for_files(target: Path) -> bool:
+    """Whether a name, or a link behind it, is right in /dev or anywhere in /proc; /dev/shm and the like hold files."""
+    for _ in range(MOST_LINKS):
+        directory = os.path.realpath(target.parent)
+        if directory in ("/dev", "/proc") or directory.startswith("/proc/"):
+            return True
+        if not target.is_symlink():
+            return False
+        target = target.parent / target.readlink()
+    return False
 
 
 def same_content(manifest: Manifest, target: Path) -> bool:

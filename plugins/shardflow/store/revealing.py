@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from threading import Condition
 
 from shardflow.errors import ShardflowError
+from shardflow.store.chunks import too_heavy
 from shardflow.store.errors import PathTaken
 from shardflow.store.hints import hint_objects
 from shardflow.store.manifest import Manifest, decode_manifest, encode_manifest
@@ -145,13 +146,14 @@ class Revealer:
         raise PathTaken(f"{ready.path} is stored already, with other content", remedy="choose another path") from None
 
     def _same_is_there(self, ready: Ready) -> bool:
-        """Whether the path already has this content, in packs that were just seen to exist."""
+        """Whether the path already has this content, to be read out of packs that were just seen to exist."""
         try:
             there = decode_manifest(self._transport.read(ready.key), ready.path)
         except (ObjectMissing, ShardflowError):
             return False
         packs = set(ready.manifest.table.packs)
-        return there.digest == ready.manifest.digest and set(there.table.packs) <= packs
+        same = there.digest == ready.manifest.digest and set(there.table.packs) <= packs
+        return same and not too_heavy(there.table)
 
     def _restore_hints(self, ready: Ready) -> None:
         """A writer that died after its manifest left no hints."""

@@ -2,11 +2,13 @@
 
 from shardflow.transport.budget import ByteBudget
 from shardflow.transport.cancel import Cancellation
+from shardflow.transport.connection import durable
 from shardflow.transport.errors import (
     AccessDenied,
     AlreadyThere,
     BucketMissing,
     Changed,
+    ForkedAway,
     NameTaken,
     NoSpace,
     ObjectMissing,
@@ -15,6 +17,7 @@ from shardflow.transport.errors import (
     Truncated,
     Unreachable,
 )
+from shardflow.transport.forks import renewed_in_child
 from shardflow.transport.info import NewObject, ObjectInfo
 from shardflow.transport.limits import parallel_parts
 from shardflow.transport.local_mapping import PAGE_BYTES, POPULATE_READ
@@ -32,6 +35,7 @@ __all__ = [
     "ByteBudget",
     "Cancellation",
     "Changed",
+    "ForkedAway",
     "Meter",
     "NameTaken",
     "NewObject",
@@ -48,5 +52,7 @@ __all__ = [
     "Unreachable",
     "WrongURL",
     "connect",
+    "durable",
     "parallel_parts",
+    "renewed_in_child",
 ]

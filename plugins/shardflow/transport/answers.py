@@ -18,6 +18,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
+from shardflow.transport.endpoint import without_secrets
 from shardflow.transport.errors import (
     IT_CHANGED,
     IT_IS_THERE,
@@ -63,7 +64,7 @@ class Failure:
         self.cause = self.text.partition("inner:")[2] or self.text.partition("Debug source:")[2] or self.text
         self.status = int(_found(r"status: (\d{3})", self.cause) or 0)
         self.code = _found(r"<Code>(\w+)</Code>", self.cause)
-        self.server = _found(r"(https?://[^/\s?]+)", self.text)
+        self.server = without_secrets(_found(r"(https?://[^/\s?]+)", self.text))
 
     @property
     def busy(self) -> bool:
@@ -92,7 +93,7 @@ class Failure:
         """'503 Service Unavailable (SlowDown)', as far as it is known."""
         if not self.status:
             # An unforeseen message is cut to its start, and any URL's query with it: signatures live there.
-            return re.sub(r"\?\S+", "?...", self.text.partition("\n")[0])[:200]
+            return re.sub(r"\?\S+", "?...", without_secrets(self.text.partition("\n")[0]))[:200]
         phrase = HTTPStatus(self.status).phrase if self.status in {*HTTPStatus} else ""
         return " ".join(filter(None, [str(self.status), phrase, f"({self.code})" if self.code else ""]))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.store import AzureStore
 
 from shardflow.errors import ShardflowError
+from shardflow.transport.endpoint import checked_endpoint
 from shardflow.transport.errors import AccessDenied
 from shardflow.transport.provider import NO_RETRIES, Provider, client_config, first_set, make_clients
 
@@ -41,13 +42,13 @@ class Azure(Provider[AzureStore]):
         config = _account(dict(options))
         if not config.get("account_name") and not config.get("use_emulator"):
             raise AccessDenied("no Azure storage account is named", remedy=self.credentials)
-        self.endpoint = config.get("endpoint", "")
+        self.endpoint = checked_endpoint(config.get("endpoint", ""))
         client = client_config(config, "AZURE", self.endpoint or ("http://" if config.get("use_emulator") else ""))
 
         def make(client: ClientConfig) -> AzureStore:
             return AzureStore(container, config=config, client_options=client, retry_config=NO_RETRIES)  # type: ignore[arg-type]
 
-        self.reading, self.writing = make_clients(make, client)
+        self._clients = make_clients(make, client)
 
     def update_mode(self, path: str, etag: str) -> PutMode:  # noqa: ARG002
         return {"e_tag": f'"{etag}"'}

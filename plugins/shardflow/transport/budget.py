@@ -8,6 +8,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from shardflow.transport.cancel import LOOK_EVERY_SECONDS
+from shardflow.transport.forks import renewed_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +26,14 @@ class ByteBudget:
         if total <= 0:
             raise ValueError(f"a budget of {total} bytes lets nothing through")
         self.total = total
+        self._peak = 0
+        self._start()
+        renewed_in_child(self, ByteBudget._start)
+
+    def _start(self) -> None:
+        """With nothing out: in the child of a fork, what was out is the business of the parent's threads."""
         self._lock = Lock()
         self._out = 0
-        self._peak = 0
         self._queue: deque[_Request] = deque()
 
     @property

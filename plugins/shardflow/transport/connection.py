@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardflow.errors import ShardflowError
 from shardflow.transport.az import Azure
+from shardflow.transport.endpoint import without_secrets
 from shardflow.transport.gs import GCS
 from shardflow.transport.local import LocalFiles
 from shardflow.transport.memory import Memory
@@ -27,9 +28,9 @@ def open_backend(url: StoreURL, options: Mapping[str, str]) -> tuple[Backend, st
     if url.backend in ("file", "memory") and options:
         raise ShardflowError(f"{url.backend} stores have no options, but {', '.join(sorted(options))} was given")
     if url.backend == "file":
-        return LocalFiles(Path(url.path), durable=_durable()), "", ""
+        return LocalFiles(Path(url.path), durable=durable()), "", ""
     provider = _provider(url, options)
-    return Objects(provider, url.prefix), provider.endpoint, provider.credentials
+    return Objects(provider, url.prefix), without_secrets(provider.endpoint), provider.credentials
 
 
 def _provider(url: StoreURL, options: Mapping[str, str]) -> Provider[Any]:
@@ -42,7 +43,7 @@ def _provider(url: StoreURL, options: Mapping[str, str]) -> Provider[Any]:
     return Memory(url.bucket)
 
 
-def _durable() -> bool:
+def durable() -> bool:
     """Whether files are forced to the disk before a write returns; SHARDFLOW_FSYNC=0 trades that for speed."""
     text = os.environ.get("SHARDFLOW_FSYNC", "1")
     if text not in ("0", "1"):

@@ -8,6 +8,10 @@ IT_CHANGED = "it was changed by someone else meanwhile"
 IT_IS_THERE = "it is already there"
 
 
+class ForkedAway(ShardflowError):
+    """Remote stores are out of reach of a process that was forked from one that had used one."""
+
+
 class TransportError(ShardflowError):
     """An object could not be read, written, listed or deleted; trying again will not help."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import obstore
 from obstore.store import GCSStore
 
+from shardflow.transport.endpoint import checked_endpoint
 from shardflow.transport.errors import IT_CHANGED, Changed
 from shardflow.transport.provider import NO_RETRIES, Provider, client_config, first_set, make_clients
 
@@ -25,12 +26,12 @@ class GCS(Provider[GCSStore]):
 
     def __init__(self, bucket: str, options: Mapping[str, str]) -> None:
         config: dict[str, Any] = dict(options)
-        self.endpoint = config.pop("endpoint", "") or _emulator()
+        self.endpoint = checked_endpoint(config.pop("endpoint", "") or _emulator())
         self._client = client_config(config, "GOOGLE", self.endpoint)
         if self.endpoint:
             config["service_account_key"] = _no_account(self.endpoint)
         self._make = _maker(bucket, config)
-        self.reading, self.writing = make_clients(self._make, self._client)
+        self._clients = make_clients(self._make, self._client)
 
     def update_mode(self, path: str, etag: str) -> PutMode:
         return {"version": self._generation(path, etag)}

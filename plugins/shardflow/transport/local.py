@@ -91,8 +91,7 @@ class LocalFiles:
     def head(self, key: str) -> ObjectInfo:
         """What the file system knows of the file."""
         status = self._path(key).stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(errno.ENOENT, "not a file", key)
+        _require_file(status, key)
         return described(key, status)
 
     def head_with_mark(self, key: str) -> tuple[ObjectInfo, str]:
@@ -167,8 +166,10 @@ class LocalFiles:
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[int]:
-        fd = os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_CLOEXEC)  # to put a Path together takes as long
+        # Without O_NONBLOCK a pipe would keep whoever opens it. (And to put a Path together takes as long as this.)
+        fd = os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            _require_file(os.fstat(fd), key)
             yield fd
         finally:
             os.close(fd)
@@ -240,6 +241,12 @@ class LocalFiles:
 def described(key: str, status: os.stat_result) -> ObjectInfo:
     """An object's description from its file's."""
     return ObjectInfo(key, status.st_size, etag_of(status), status.st_mtime)
+
+
+def _require_file(status: os.stat_result, key: str) -> None:
+    """Directories, pipes and devices are no objects."""
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "not a file", key)
 
 
 def etag_of(status: os.stat_result) -> str:

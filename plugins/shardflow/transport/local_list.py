@@ -43,10 +43,14 @@ def names_below(root: Path, prefix: str) -> tuple[list[str], list[str]]:
 
 
 def _entries(directory: Path, *, at_root: bool) -> list[tuple[str, bool]]:
-    """Names in a directory with whether each is one itself, in the order that whole keys have."""
+    """Names of files and directories in a directory with whether each is one itself, in the order of whole keys."""
     try:
         with os.scandir(directory) as scan:
-            entries = [(entry.name, entry.is_dir()) for entry in scan if not (at_root and entry.name == RESERVED)]
+            entries = [
+                (entry.name, entry.is_dir())
+                for entry in scan
+                if not (at_root and entry.name == RESERVED) and (entry.is_file() or entry.is_dir())
+            ]
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(entries, key=lambda entry: f"{entry[0]}/" if entry[1] else entry[0])

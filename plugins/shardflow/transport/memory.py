@@ -24,7 +24,7 @@ class Memory(Provider[MemoryStore]):
 
     def __init__(self, name: str) -> None:
         store, self.exclusive = _STORES.setdefault(name, (MemoryStore(), Lock()))
-        self.reading = self.writing = store
+        self._clients = store, store
 
     def update_mode(self, path: str, etag: str) -> PutMode:  # noqa: ARG002
         return {"e_tag": f'"{etag}"'}

@@ -43,8 +43,6 @@ class Objects:
 
     def __init__(self, provider: Provider[Any], prefix: str) -> None:
         self._provider = provider
-        self._reading = provider.reading
-        self._writing = provider.writing
         self._base = f"{prefix}/" if prefix else ""
         self._compares_when_deleting: bool | None = None
         self._pace = Pace()
@@ -59,7 +57,7 @@ class Objects:
     def read_start(self, key: str, limit: int) -> tuple[Buffer, ObjectInfo]:
         """The beginning of an object, which for most is all of it."""
         try:
-            result = obstore.get(self._reading, self._base + key, options={"range": (0, limit)})
+            result = obstore.get(self._provider.reading, self._base + key, options={"range": (0, limit)})
         except BaseError as error:
             if not Failure(error).past_end:
                 raise
@@ -82,7 +80,7 @@ class Objects:
 
     def _asked(self, key: str, start: int, length: int, etag: str | None) -> GetResult:
         try:
-            result = obstore.get(self._reading, self._base + key, options={"range": (start, start + length)})
+            result = obstore.get(self._provider.reading, self._base + key, options={"range": (start, start + length)})
         except BaseError as error:
             if Failure(error).past_end:
                 raise _too_short(start, length, 0) from None
@@ -95,10 +93,10 @@ class Objects:
         return result
 
     def head(self, key: str) -> ObjectInfo:
-        return self._described(obstore.head(self._reading, self._base + key))
+        return self._described(obstore.head(self._provider.reading, self._base + key))
 
     def head_with_mark(self, key: str) -> tuple[ObjectInfo, str]:
-        result = obstore.get(self._reading, self._base + key, options={"head": True})
+        result = obstore.get(self._provider.reading, self._base + key, options={"head": True})
         return self._described(result.meta), result.attributes.get(MARK, "")
 
     def write(self, key: str, data: memoryview, condition: Condition = ALWAYS, mark: str = "") -> ObjectInfo:
@@ -110,7 +108,7 @@ class Objects:
         in_parts = large and (self._pace.wants_parts or data.nbytes > LARGEST_IN_ONE)
         with self._provider.exclusive, self._pace.measured(data.nbytes, in_parts=in_parts) if large else nullcontext():
             done = obstore.put(
-                self._writing,
+                self._provider.writing,
                 path,
                 data if remote else bytes(data),  # the memory store would keep the caller's buffer, and change with it
                 mode=mode,
@@ -127,7 +125,7 @@ class Objects:
         if etag is not None and self.compares_when_deleting():
             self._provider.delete_unchanged(path, etag)
         else:
-            obstore.delete(self._writing, path)
+            obstore.delete(self._provider.writing, path)
 
     def compares_when_deleting(self) -> bool:
         """Tried once, on an object of its own: some servers take the condition and pay no heed to it."""
@@ -139,13 +137,13 @@ class Objects:
         """Objects below a prefix, as many at a time as S3 sends."""
         below = (self._base + prefix).rstrip("/") or None
         offset = self._base + after if after else None
-        for page in obstore.list(self._reading, below, offset=offset, chunk_size=LIST_PAGE):
+        for page in obstore.list(self._provider.reading, below, offset=offset, chunk_size=LIST_PAGE):
             yield [self._described(meta) for meta in page]
 
     def list_names(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]]:
         """Names one level below a prefix."""
         below = (self._base + prefix).rstrip("/")
-        found = obstore.list_with_delimiter(self._reading, below or None)
+        found = obstore.list_with_delimiter(self._provider.reading, below or None)
         cut = len(below) + 1 if below else 0
         directories = [name.rstrip("/")[cut:] for name in found["common_prefixes"]]
         return sorted(directories), sorted(meta["path"][cut:] for meta in found["objects"])
@@ -165,7 +163,7 @@ class Objects:
             return self._tried(key, first) is Changed and self._tried(key, second) is None
         finally:
             with suppress(*FOREIGN):
-                obstore.delete(self._writing, self._base + key)
+                obstore.delete(self._provider.writing, self._base + key)
 
     def _tried(self, key: str, version: ObjectInfo) -> type[TransportError] | None:
         """What came of deleting one version: nothing bad, or a refusal. A passing failure is raised."""

@@ -51,3 +51,6 @@ def fresh_memory(size: int) -> memoryview:
 def _pool(threads: int) -> ThreadPoolExecutor:
     """One pool for the process: however many ranges are read at a time, the connections stay within bounds."""
     return ThreadPoolExecutor(threads, thread_name_prefix="shardflow-part")
+
+
+# os.register_at_fork(after_in_child=_pool.cache_clear)  # the pool's threads are the parent's

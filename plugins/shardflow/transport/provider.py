@@ -12,6 +12,8 @@ from obstore.exceptions import BaseError, UnknownConfigurationKeyError
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from shardflow.errors import ShardflowError
+from shardflow.transport.endpoint import without_secrets
+from shardflow.transport.forks import client_threads
 from shardflow.transport.limits import CONNECT_SECONDS, REQUEST_SECONDS, SILENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -39,10 +41,22 @@ class Provider(ABC, Generic[Store]):
     exclusive: AbstractContextManager[object] = nullcontext()
     """Held around each write: for a store in this process, whose comparisons need it."""
 
-    reading: Store
-    writing: Store
     endpoint = ""
     """The server, where it is not the provider's own."""
+
+    _clients: tuple[Store, Store]
+
+    @property
+    def reading(self) -> Store:
+        """The client to make a request with that is answered with bytes."""
+        client_threads.use(over_network=self.remote)
+        return self._clients[0]
+
+    @property
+    def writing(self) -> Store:
+        """The client to make any other request with."""
+        client_threads.use(over_network=self.remote)
+        return self._clients[1]
 
     @abstractmethod
     def update_mode(self, path: str, etag: str) -> PutMode:
@@ -94,4 +108,4 @@ def _seconds(options: dict[str, str], name: str, default: int) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    return without_secrets(str(error).partition("\n")[0])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.store import S3Store
 
 from shardflow.errors import ShardflowError
+from shardflow.transport.endpoint import checked_endpoint
 from shardflow.transport.errors import AccessDenied
 from shardflow.transport.provider import NO_RETRIES, Provider, client_config, first_set, is_true, make_clients
 
@@ -29,7 +30,7 @@ class S3(Provider[S3Store]):
     def __init__(self, bucket: str, options: Mapping[str, str]) -> None:
         config: dict[str, Any] = dict(options)
         given = config.pop("endpoint", "") or config.pop("endpoint_url", "")
-        self.endpoint = given or first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        self.endpoint = checked_endpoint(given or first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
         client = client_config(config, "AWS", self.endpoint)
         credential_provider = _credential_provider(config, self.credentials)
         config = _address(bucket, self.endpoint) | _signing(config, only_https=not client["allow_http"]) | config
@@ -43,7 +44,7 @@ class S3(Provider[S3Store]):
                 credential_provider=credential_provider,
             )
 
-        self.reading, self.writing = make_clients(make, client)
+        self._clients = make_clients(make, client)
 
     def update_mode(self, path: str, etag: str) -> PutMode:  # noqa: ARG002
         """The ETag goes bare: AWS takes it with quotes or without, Ceph only without."""

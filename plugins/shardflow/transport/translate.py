@@ -92,7 +92,13 @@ _CHANGING = {
     errno.EISDIR: _WRONG_KIND,
     errno.EEXIST: _WRONG_KIND,
 }
-_LOOKING = {errno.EACCES: _NO_READING, errno.EPERM: _NO_READING, errno.ENOTDIR: _GONE, errno.EISDIR: _GONE}
+_LOOKING = {
+    errno.EACCES: _NO_READING,
+    errno.EPERM: _NO_READING,
+    errno.ENOTDIR: _GONE,
+    errno.EISDIR: _GONE,
+    errno.ENXIO: _GONE,  # a socket
+}
 
 
 def _from_system(number: int, doing: Attempt) -> TransportError:

@@ -16,6 +16,8 @@ SCHEME = "shardflow"
 BACKENDS = ("file", "s3", "gs", "az", "memory")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_USER = re.compile(r"[^/:@]*(?:@|:.*@)", re.DOTALL)  # and a password, which may have slashes in it
+_CREDENTIALS = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:///*{_USER.pattern}|{SCHEME}:(?!//).*@", re.DOTALL)
 _HAS_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _FOREIGN = {"file": "file", "s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "azure": "az", "abfs": "az"}
 _FIRST_SEGMENT = {"s3": "bucket", "gs": "bucket", "az": "container", "memory": "name"}
@@ -35,6 +37,8 @@ class StoreURL:
     @classmethod
     def parse(cls, text: str) -> StoreURL:
         """Read a `shardflow://` URL, or a plain local path, which is resolved and stands for its `file` URL."""
+        if _CREDENTIALS.match(text):
+            raise _credentials()
         if _CONTROL.search(text):
             raise WrongURL(f"{text!r} has control characters in it", remedy="write the URL without them")
         if not text.strip():
@@ -100,8 +104,6 @@ def _resolved(path: str) -> str:
 
 def _parse_url(scheme: str, rest: str) -> StoreURL:
     authority, _, path = rest.partition("/")
-    if "@" in authority:
-        raise _credentials()
     if "+" in scheme:
         backend = _FOREIGN.get(scheme.rpartition("+")[2].lower(), "<backend>")
         raise WrongURL(f"scheme {scheme!r} has a '+' in it", remedy=f"write shardflow://{backend}/{rest.lstrip('/')}")
@@ -121,7 +123,7 @@ def _with_first_segment(backend: str, segments: list[str]) -> list[str]:
     what = _FIRST_SEGMENT[backend]
     if not segments:
         raise WrongURL(f"shardflow://{backend}/ names no {what}", remedy=f"write shardflow://{backend}/<{what}>/<path>")
-    if "@" in segments[0]:
+    if _USER.match("/".join(segments)):
         raise _credentials()
     return segments
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from shardflow.cli.named import NamedPath
 from shardflow.cli.run import Run, json_option, quiet_option
 
 STATUSES = ("testing", "staging", "production", "archived")
@@ -14,7 +15,7 @@ STATUSES = ("testing", "staging", "production", "archived")
 @click.command("approve", short_help="Sign that you stand behind a version's next move.")
 @click.argument("version", metavar="MODEL/VERSION")
 @click.option("--for", "status", required=True, type=click.Choice(STATUSES), help="Where it is to go.")
-@click.option("--key", type=click.Path(path_type=Path), help="Your private key, in place of SHARDFLOW_KEY's.")
+@click.option("--key", type=NamedPath(path_type=Path), help="Your private key, in place of SHARDFLOW_KEY's.")
 @json_option
 @quiet_option
 @click.pass_obj

@@ -10,6 +10,7 @@ import click
 
 from shardflow.cli.display import State, following
 from shardflow.cli.extras import needing
+from shardflow.cli.named import NamedPath, WrittenPath
 from shardflow.cli.run import Run, debug_option, json_option, quiet_option
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ def command() -> None:
 @click.option("--cold", is_flag=True, help="Also load from the disk, with what the page cache had dropped.")
 @click.option(
     "--directory",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=NamedPath(path_type=Path, file_okay=False, exists=True),
     help="Where the states and files go; by default the system's place for temporary files.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(path_type=Path, file_okay=False),
     help="Write checkpoint.md, .json, .png and .svg into this directory.",
 )
 @json_option

@@ -9,6 +9,7 @@ import click
 
 from shardflow.cli.display import State, following
 from shardflow.cli.extras import needing
+from shardflow.cli.named import ReadPlace, WrittenPlace
 from shardflow.cli.run import Run, debug_option, json_option, quiet_option
 from shardflow.cli.units import count, size, timing
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command("convert", short_help="Write a checkpoint in another format.")
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
+@click.argument("source", metavar="SRC", type=ReadPlace())
+@click.argument("target", metavar="DST", type=WrittenPlace())
 @click.option("--to", required=True, metavar="FORMAT", help="The format to write.")
 @click.option("--from", "source_format", metavar="FORMAT", help="The format of SRC, where its files do not tell.")
 @click.option("--replace", is_flag=True, help="Let DST take the place of what is there.")

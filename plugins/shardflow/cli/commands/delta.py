@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shardflow.cli.named import NamedPath, ReadPlace, WrittenPath
 from shardflow.cli.run import Run, json_option, quiet_option
 from shardflow.cli.text import facts
 from shardflow.cli.units import count, share, size, timing
@@ -31,10 +32,10 @@ def command() -> None:
 
 
 @command.command("create", short_help="Make the patch from one version to another.")
-@click.argument("old")
-@click.argument("new")
-@click.argument("patch", type=click.Path())
-@click.option("--adapter", metavar="DIR", type=click.Path(), help="The adapter, as peft saved it, that was merged.")
+@click.argument("old", type=ReadPlace())
+@click.argument("new", type=ReadPlace())
+@click.argument("patch", type=WrittenPath())
+@click.option("--adapter", metavar="DIR", type=NamedPath(), help="The adapter, as peft saved it, that was merged.")
 @json_option
 @quiet_option
 @click.pass_obj
@@ -59,9 +60,9 @@ def create(run: Run, old: str, new: str, patch: str, adapter: str | None) -> Non
 
 
 @command.command("apply", short_help="Make the later version from the earlier one.")
-@click.argument("old")
-@click.argument("patches", nargs=-1, required=True, metavar="PATCH...")
-@click.argument("out", type=click.Path())
+@click.argument("old", type=ReadPlace())
+@click.argument("patches", nargs=-1, required=True, metavar="PATCH...", type=NamedPath())
+@click.argument("out", type=WrittenPath())
 @json_option
 @quiet_option
 @click.pass_obj
@@ -77,7 +78,7 @@ def apply(run: Run, old: str, patches: tuple[str, ...], out: str) -> None:
 
 
 @command.command("info", short_help="Show what a patch is for.")
-@click.argument("patch", type=click.Path())
+@click.argument("patch", type=NamedPath())
 @json_option
 @click.pass_obj
 def info(run: Run, patch: str) -> None:
@@ -89,8 +90,15 @@ def info(run: Run, patch: str) -> None:
 
 
 @command.command("chain", short_help="Check that patches follow each other.")
-@click.argument("patches", nargs=-1, required=True, metavar="PATCH...")
-@click.option("--apply", "ends", nargs=2, metavar="OLD OUT", type=click.Path(), help="Apply them all to OLD, as OUT.")
+@click.argument("patches", nargs=-1, required=True, metavar="PATCH...", type=NamedPath())
+@click.option(
+    "--apply",
+    "ends",
+    nargs=2,
+    metavar="OLD OUT",
+    type=(ReadPlace(), WrittenPath()),
+    help="Apply them all to OLD, as OUT.",
+)
 @json_option
 @quiet_option
 @click.pass_obj

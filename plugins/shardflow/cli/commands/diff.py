@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shardflow.cli.named import NamedPath, ReadPlace
 from shardflow.cli.run import Run, json_option, quiet_option
 from shardflow.cli.text import printable
 from shardflow.cli.units import count, share, size
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command("diff", short_help="Compare two versions of a model, tensor by tensor.")
-@click.argument("a")
-@click.argument("b")
-@click.option("--adapter", metavar="DIR", type=click.Path(), help="The adapter, as peft saved it, that was merged.")
+@click.argument("a", type=ReadPlace())
+@click.argument("b", type=ReadPlace())
+@click.option("--adapter", metavar="DIR", type=NamedPath(), help="The adapter, as peft saved it, that was merged.")
 @click.option("--all", "everything", is_flag=True, help="List tensors that are equal, too.")
 @json_option
 @quiet_option

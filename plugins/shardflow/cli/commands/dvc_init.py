@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shardflow.cli.run import Run, json_option, quiet_option
+from shardflow.cli.named import NamedPath
+from shardflow.cli.run import Run, debug_option, json_option, quiet_option
 
 if TYPE_CHECKING:
     from shardflow.dvc.scaffold import Scaffold
@@ -22,9 +23,10 @@ NEXT = (
 
 
 @click.command("init", short_help="Write a pipeline to start from.")
-@click.argument("directory", default=".", type=click.Path(file_okay=False))
+@click.argument("directory", default=".", type=NamedPath(file_okay=False))
 @json_option
 @quiet_option
+@debug_option
 @click.pass_obj
 def command(run: Run, directory: str) -> None:
     """Write a pipeline that works into DIRECTORY of a DVC project: prepare, train with checkpoints that survive a

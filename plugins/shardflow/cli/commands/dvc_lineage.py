@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shardflow.cli.extras import needing
-from shardflow.cli.run import Run, json_option, quiet_option
+from shardflow.cli.run import Run, debug_option, json_option, quiet_option
 from shardflow.cli.text import facts
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--data", metavar="PATH[@REV]|MD5", help="Ask which models came from this data instead.")
 @json_option
 @quiet_option
+@debug_option
 @click.pass_obj
 def command(run: Run, reference: str | None, data: str | None) -> None:
     """Which data and which code made MODEL: a registered version (classifier/3, classifier@champion, models:/...), a

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shardflow.cli.display import State, following
+from shardflow.cli.named import WrittenPath
 from shardflow.cli.run import Run, json_option, quiet_option, store_options, verbose_option
 from shardflow.cli.units import count, size, timing
 
@@ -21,7 +22,7 @@ PIECE_BYTES = 32 << 20
 
 @click.command("get", short_help="Write what is stored to disk, verified.")
 @click.argument("url")
-@click.argument("path")
+@click.argument("path", type=WrittenPath())
 @json_option
 @quiet_option
 @verbose_option

@@ -10,6 +10,7 @@ import click
 
 from shardflow.cli.display import State, following
 from shardflow.cli.extras import needing
+from shardflow.cli.named import NamedPath, ReadPlace
 from shardflow.cli.run import Run, json_option, quiet_option, show, store_options
 from shardflow.cli.text import columns, printable
 from shardflow.cli.units import count, duration, share, size
@@ -31,7 +32,13 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 @click.argument("url")
 @click.option("--model", metavar="NAME", help="All versions of a registered model.")
 @click.option("--experiment", metavar="NAME", help="All logged models of an experiment.")
-@click.option("--from", "source", metavar="PLACE", help="All checkpoints in a directory, a bucket or another store.")
+@click.option(
+    "--from",
+    "source",
+    metavar="PLACE",
+    type=ReadPlace(),
+    help="All checkpoints in a directory, a bucket or another store.",
+)
 @click.option("--register-as", metavar="NAME", help="Register the copies, in order, as versions of this model.")
 @click.option("--allow-missing", is_flag=True, help="Register the rest where some could not be moved.")
 @click.option("--no-notes", is_flag=True, help="Set no tags in MLflow that say where the copies are.")
@@ -43,7 +50,7 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
     help="What tells the oldest checkpoint; auto: the number in its name, or its time where names have none.",
 )
 @click.option("--reread", is_flag=True, help="Compare with the originals, read a second time.")
-@click.option("--scratch", metavar="DIR", type=click.Path(file_okay=False), help="Where MLflow downloads to.")
+@click.option("--scratch", metavar="DIR", type=NamedPath(file_okay=False), help="Where MLflow downloads to.")
 @click.option("--from-option", multiple=True, metavar="KEY=VALUE", callback=_pairs, help="Like -o, for --from.")
 @click.option("--dry-run", "-n", is_flag=True, help="Only list what would be moved.")
 @click.option("--take-over", is_flag=True, help="Go on although another run says that it is at it.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shardflow.cli.named import NamedPath
 from shardflow.cli.run import Run, json_option, quiet_option
 from shardflow.cli.units import count
 
@@ -32,7 +33,7 @@ def command() -> None:
 
 
 @command.command("init", short_help="Write the default policy, with your key in it.")
-@click.argument("file", type=click.Path(path_type=Path), default="shardflow-policy.yaml")
+@click.argument("file", type=NamedPath(path_type=Path), default="shardflow-policy.yaml")
 @quiet_option
 @click.pass_obj
 def init(run: Run, file: Path) -> None:
@@ -53,7 +54,7 @@ def init(run: Run, file: Path) -> None:
 
 
 @command.command("check", short_help="Check a policy file.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NamedPath(path_type=Path))
 @json_option
 @quiet_option
 @click.pass_obj

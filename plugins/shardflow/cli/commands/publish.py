@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shardflow.cli.named import NamedPath
 from shardflow.cli.run import Run, json_option, quiet_option
 from shardflow.cli.units import read_size, size
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("publish", short_help="Log, register and number a model, and record what it was made from.")
-@click.argument("path", type=click.Path())
+@click.argument("path", type=NamedPath())
 @click.option("--name", required=True, metavar="MODEL", help="The registered model.")
 @click.option("--version", metavar="1.4.0", help="The semantic version; proposed from what changed if left out.")
 @click.option("--base", metavar="MODEL@1.3.2", help="The version that this one was made from.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shardflow.cli.display import State, following
+from shardflow.cli.named import NamedPath
 from shardflow.cli.run import Run, json_option, quiet_option, store_options, verbose_option
 from shardflow.cli.units import count, share, size, timing
 
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
 
 
 @click.command("put", short_help="Store a file, a directory or a stream.")
-@click.argument("path")
+@click.argument("path", type=NamedPath())
 @click.argument("url")
 @click.option("--no-replace", is_flag=True, help="Refuse where another content is stored under the same name.")
 @click.option("--no-delta", is_flag=True, help="Store every chunk by itself, whatever the store has.")
 @click.option(
-    "--base", metavar="URL", help="The earlier version to store it against: a file or directory of the store."
+    "--base",
+    metavar="URL",
+    type=NamedPath(),
+    help="The earlier version to store it against: a file or directory of the store.",
 )
-@click.option("--adapter", metavar="DIR", type=click.Path(), help="The adapter, as peft saved it, that was merged.")
+@click.option("--adapter", metavar="DIR", type=NamedPath(), help="The adapter, as peft saved it, that was merged.")
 @json_option
 @quiet_option
 @verbose_option

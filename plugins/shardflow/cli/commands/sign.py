@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shardflow.cli.display import State, following
+from shardflow.cli.named import NamedPath
 from shardflow.cli.run import Run, json_option, quiet_option
 from shardflow.cli.units import count, size
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 @click.command("sign", short_help="Sign the files of a registered model.")
 @click.argument("version", metavar="MODEL/VERSION")
-@click.option("--key", type=click.Path(path_type=Path), help="The private key, in place of SHARDFLOW_KEY's.")
+@click.option("--key", type=NamedPath(path_type=Path), help="The private key, in place of SHARDFLOW_KEY's.")
 @click.option("--pkcs11", metavar="URI", help="A key in hardware, by its PKCS #11 URI.")
-@click.option("--module", multiple=True, type=click.Path(), help="A directory of PKCS #11 modules; may be repeated.")
+@click.option("--module", multiple=True, type=NamedPath(), help="A directory of PKCS #11 modules; may be repeated.")
 @click.option("--keyless", is_flag=True, help="Sign in with Sigstore, in a browser.")
 @click.option("--ambient", is_flag=True, help="Sign with Sigstore, as the identity that this machine has.")
 @click.option("--read", is_flag=True, help="Read all files, and trust no digest that a writer noted.")

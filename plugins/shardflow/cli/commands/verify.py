@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shardflow.cli.display import State, following
+from shardflow.cli.named import NamedPath
 from shardflow.cli.run import Run, json_option, quiet_option
 from shardflow.cli.units import count
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command("verify", short_help="Check the signature of a model.")
-@click.argument("model", metavar="MODEL/VERSION|PATH|URL")
-@click.option("--public-key", type=click.Path(path_type=Path), help="The public key that must have signed it.")
-@click.option("--policy", type=click.Path(path_type=Path), help="A policy; any of its keys may have signed it.")
+@click.argument("model", metavar="MODEL/VERSION|PATH|URL", type=NamedPath())
+@click.option("--public-key", type=NamedPath(path_type=Path), help="The public key that must have signed it.")
+@click.option("--policy", type=NamedPath(path_type=Path), help="A policy; any of its keys may have signed it.")
 @click.option("--identity", help="Who must have signed it with Sigstore.")
 @click.option("--issuer", metavar="URL", help="Who must have checked that identity.")
 @click.option("--read", is_flag=True, help="Read all files and compute their digests, in a store too.")
