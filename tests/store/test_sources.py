@@ -77,6 +77,18 @@ def test_a_file_that_gives_less_than_it_should_is_noticed(file: Path) -> None:
         source.check_unchanged(opened, 11)
 
 
+def test_a_file_that_was_cut_short_since_it_was_found_is_noticed_wherever_it_is_read(file: Path) -> None:
+    source = file_source(file, "path")
+    with source.open() as opened:
+        read_at = source.random_access(opened)
+        size = source.size
+        assert len(read_at(size - 2, 100)) == 2
+        assert read_at(size + 5, 100) == b""
+        os.truncate(file, size - 1)
+        with pytest.raises(SourceChanged, match="became shorter while it was being stored"):
+            read_at(size - 2, 100)
+
+
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken").symlink_to("nothing")
     (tmp_path / "loop").symlink_to("loop")

@@ -53,6 +53,8 @@ def create(older: str | Path, newer: str | Path, patch: str | Path, adapter: str
         try:
             with told(target), partial.open("xb") as file:
                 made = _Patch(file, one_or_all(before, older), one_or_all(after, newer), merged).write()
+                for each in (*before, *after):
+                    each.check_unchanged()  # or the patch would lead to, or from, what never was
                 file.flush()
                 os.fsync(file.fileno())
                 size = file.tell()

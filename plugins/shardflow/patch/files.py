@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +30,7 @@ class OpenFile:
     name: str  # below what was named; empty if that is the file itself
     size: int
     raw_read_at: ReadAt
+    check_unchanged: Callable[[], None] = lambda: None  # what is stored never changes
     runs: dict[int, tuple[int, int]] = field(default_factory=dict)  # by the keys of its pieces: offset and length
     _keys: Iterator[int] = field(default_factory=count)
 
@@ -107,7 +107,9 @@ def _on_disk(place: Path, stack: ExitStack) -> list[OpenFile]:
 
 def _file(source: FileSource, stack: ExitStack) -> OpenFile:
     file = stack.enter_context(source.open())
-    return OpenFile(source.path, source.size, lambda offset, length: os.pread(file.fileno(), length, offset))
+    return OpenFile(
+        source.path, source.size, source.random_access(file), lambda: source.check_unchanged(file, source.size)
+    )
 
 
 def _in_store(url: str, stack: ExitStack) -> list[OpenFile]:

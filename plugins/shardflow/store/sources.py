@@ -69,8 +69,15 @@ class FileSource:
         return opened
 
     def random_access(self, opened: io.RawIOBase, /) -> ReadAt:
-        """Reads anywhere in the file."""
-        return lambda offset, length: os.pread(opened.fileno(), length, offset)
+        """Reads anywhere in the file; what is asked for inside of it is there, or it has become shorter."""
+
+        def read_at(offset: int, length: int) -> bytes:
+            data = os.pread(opened.fileno(), length, offset)
+            if len(data) < min(length, self.size - offset):
+                raise self._changed("became shorter")
+            return data
+
+        return read_at
 
     def check_unchanged(self, opened: io.RawIOBase, read: int, /) -> None:
         """Refuse a file that was written, truncated or replaced while it was read."""
