@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -54,4 +55,4 @@ def _in_child() -> None:
         renew(owner)
 
 
-# os.register_at_fork(after_in_child=_in_child)
+os.register_at_fork(after_in_child=_in_child)

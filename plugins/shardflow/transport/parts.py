@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
@@ -53,4 +54,4 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="shardflow-part")
 
 
-# os.register_at_fork(after_in_child=_pool.cache_clear)  # the pool's threads are the parent's
+os.register_at_fork(after_in_child=_pool.cache_clear)  # the pool's threads are the parent's
