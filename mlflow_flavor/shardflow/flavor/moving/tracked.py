@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from shardflow.flavor.places import is_store_url, located
 from shardflow.store.store import Store
 
 MOVED_TO, MOVED_FROM = "shardflow.migrated_to", "shardflow.migrated_from"
+_KEPT_ALIAS = re.compile(r"draft|testing|staging|production|archived|v\d+-\d+-\d+(-\w+)?", re.IGNORECASE)
 _RESERVED, _STATUS, _PARENTS, _NUMBER = "shardflow.", "shardflow.status", "shardflow.parents", "shardflow.version"
 
 
@@ -90,12 +92,8 @@ def _tags_that_come_along(tracked: Tracked, name: str) -> dict[str, str]:
 
 def _aliases_that_come_along(tracked: Tracked, made: Any) -> Iterator[str]:
     """The aliases of a version without those that Shardflow's registry sets itself, by status and by number."""
-    if _STATUS in made.tags:
-        from shardflow.registry.reserved_aliases import is_reserved_alias  # noqa: PLC0415  # others' aliases are free
-
-        yield from (alias for alias in tracked.aliases if not is_reserved_alias(alias))
-    else:
-        yield from tracked.aliases
+    its_own = _STATUS in made.tags  # elsewhere these are free
+    yield from (alias for alias in tracked.aliases if not (its_own and _KEPT_ALIAS.fullmatch(alias)))
 
 
 def _registered_before(client: Any, name: str) -> list[Any]:
