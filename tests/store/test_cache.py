@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from forking import run_forking
 from shardflow.errors import ShardflowError
-from shardflow.store.cache import DEFAULT_LIMIT, SIZE_VARIABLE, ChunkCache
+from shardflow.store.cache import DEFAULT_LIMIT, MEASURED_TIMES, SIZE_VARIABLE, ChunkCache
 from store.samples import flipped, named, noise
 
 
@@ -164,6 +164,24 @@ def test_two_processes_and_their_threads_share_one_cache(tmp_path: Path) -> None
     kept(cache, b"the last word")
     assert sum(files_of(cache).values()) <= 20_000
     assert all(len(name) == 64 for name in files_of(cache))
+
+
+def test_several_that_are_used_by_turns_keep_to_one_limit_together(tmp_path: Path) -> None:
+    """None of them knows what the others put, unless it looks."""
+    caches = [ChunkCache(tmp_path, 100_000) for _ in range(4)]
+    for turn in range(90):
+        for number, cache in enumerate(caches):
+            kept(cache, noise(1_000, 100 * number + turn))
+    assert sum(files_of(caches[0]).values()) <= 100_000 + 4 * 100_000 // MEASURED_TIMES
+
+
+def test_what_others_put_is_not_measured_with_every_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, real = ChunkCache(tmp_path, 100_000), ChunkCache._measure
+    measured: list[int] = []
+    monkeypatch.setattr(ChunkCache, "_measure", lambda cache: measured.append(1) or real(cache))
+    for turn in range(90):
+        kept(cache, noise(1_000, turn))
+    assert len(measured) <= MEASURED_TIMES
 
 
 def test_the_child_of_a_fork_keeps_chunks_though_a_thread_of_its_parent_was_about_to(tmp_path: Path) -> None:

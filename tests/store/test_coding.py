@@ -14,7 +14,7 @@ from shardflow.dtype import DType
 from shardflow.errors import Cancelled
 from shardflow.store import coding
 from shardflow.store.coding import Against, BlockEncoder, Made
-from shardflow.store.errors import PackMissing
+from shardflow.store.errors import PackMissing, SourceChanged
 from store.samples import named, noise
 
 BEFORE = (np.random.default_rng(1).standard_normal(4_000)).astype("<f4")
@@ -110,9 +110,10 @@ def test_the_base_that_was_asked_for_must_be_readable() -> None:
         encoded(BlockEncoder(against(predicting, required=True)))
 
 
-def test_a_cancelled_put_is_not_a_base_that_cannot_be_read() -> None:
-    with pytest.raises(Cancelled):
-        encoded(BlockEncoder(against(Predicting(error=Cancelled("interrupted")))))
+@pytest.mark.parametrize("error", [Cancelled("interrupted"), SourceChanged("it became shorter")])
+def test_a_put_that_comes_to_its_end_is_not_a_base_that_cannot_be_read(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        encoded(BlockEncoder(against(Predicting(error=error))))
 
 
 def test_where_nothing_becomes_smaller_fewer_chunks_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,17 @@ def test_after_it_is_closed_nothing_is_read() -> None:
             use()
 
 
+@pytest.mark.parametrize("content", [[], CHUNKS])
+def test_after_it_is_closed_it_is_not_taken_for_one_that_has_come_to_its_end(content: list[bytes]) -> None:
+    place = in_memory()
+    reader = opened(place, stored(place, content))
+    reader.readall()
+    reader.close()
+    for use in (lambda: reader.read(1), lambda: reader.readinto(bytearray(3))):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+
+
 def test_a_damaged_chunk_is_never_returned() -> None:
     place = in_memory()
     manifest = stored(place, CHUNKS, per_pack=1)

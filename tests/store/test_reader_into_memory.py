@@ -38,3 +38,10 @@ def test_numbers_in_planes_are_decoded_where_they_belong_however_that_memory_lie
     with store.open("m") as file, memoryview(memory)[shift:] as target:
         file.readinto_at(file.size - numbers.nbytes, target)
         assert bytes(target) == numbers.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (4, 0), (2, 0, 3)])
+def test_memory_for_nothing_is_filled_whatever_its_shape(shape: tuple[int, ...]) -> None:
+    reader, _ = counted(SEQUENCE)
+    assert reader.readinto_at(0, np.empty(shape, np.float32)) == 0
+    assert reader.readinto(np.empty(shape, np.float32)) == 0

@@ -55,8 +55,12 @@ def apply(older: str | Path, patches: str | Path | Sequence[str | Path], out: st
     check_chain(described)
     check_readable(older)
     target = Path(out)
-    _check_free(target, described[-1].directory)
-    with TemporaryDirectory(prefix=".shardflow-", dir=_parent(target), ignore_cleanup_errors=True) as between:
+    with told(target):
+        _check_free(target, described[-1].directory)
+        parent = target.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = TemporaryDirectory(prefix=".shardflow-", dir=parent, ignore_cleanup_errors=True)
+    with temporary as between:
         current: str | Path = older
         for number, patch in enumerate(several):
             step = Path(between) / str(number)
@@ -155,13 +159,6 @@ def _check_free(target: Path, directory: Directory) -> None:
         raise PathTaken(f"{target} is a directory, and the patch makes a file", remedy="name another target")
     if not directory.single and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise PathTaken(f"{target} exists", remedy="name a target that does not, or an empty directory")
-
-
-def _parent(target: Path) -> Path:
-    parent = target.absolute().parent
-    with told(target):
-        parent.mkdir(parents=True, exist_ok=True)
-    return parent
 
 
 def _opened_patch(patch: str | Path) -> BinaryIO:

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -61,7 +62,8 @@ def create(older: str | Path, newer: str | Path, patch: str | Path, adapter: str
             with told(target):
                 partial.replace(target)
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
     return Created(len(after), sum(f.size for f in before), sum(f.size for f in after), *made, size)
 
 
@@ -166,8 +168,10 @@ class _Patch:
 
 
 def _check_apart(target: Path, *places: str | Path) -> None:
+    with told(target):
+        there = target.exists()
     for place in places:
-        if "://" not in str(place) and target.exists() and target.samefile(place):
+        if there and "://" not in str(place) and target.samefile(place):
             raise PathTaken(f"{target} is what the patch is made of", remedy="name another file for the patch")
 
 

@@ -16,8 +16,8 @@ from typing_extensions import Buffer
 from shardflow.delta.bases import Piece, Placed
 from shardflow.errors import CorruptData
 from shardflow.layout import Layout, ReadAt, inspect
-from shardflow.store.errors import PathMissing, SourceUnusable
-from shardflow.store.sources import FileSource, file_source, walk
+from shardflow.store.errors import PathMissing
+from shardflow.store.sources import FileSource, file_source, is_directory, named_place, walk
 from shardflow.store.store import Store
 
 READ_BYTES = 8 << 20
@@ -99,10 +99,8 @@ def opened(place: str | Path) -> Iterator[list[OpenFile]]:
 
 
 def _on_disk(place: Path, stack: ExitStack) -> list[OpenFile]:
-    found = [each for each in walk(place, "") if isinstance(each, FileSource)] if place.is_dir() else []
-    if not place.is_dir():
-        found = [file_source(place, "")]
-    return [_file(source, stack) for source in found]
+    found = walk(place, "") if is_directory(place) else [file_source(place, "")]
+    return [_file(source, stack) for source in found if isinstance(source, FileSource)]
 
 
 def _file(source: FileSource, stack: ExitStack) -> OpenFile:
@@ -134,5 +132,5 @@ def one_or_all(files: list[OpenFile], place: str | Path) -> list[OpenFile]:
 
 def check_readable(place: str | Path) -> None:
     """Tell a missing place by name before any work."""
-    if "://" not in str(place) and not Path(place).exists():
-        raise SourceUnusable(f"{place} does not exist")
+    if "://" not in str(place) and not is_directory(named_place(place)):
+        file_source(Path(place), "")

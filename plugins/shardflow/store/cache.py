@@ -14,6 +14,7 @@ from shardflow.transport import renewed_in_child
 
 DEFAULT_LIMIT = 10 << 30
 SIZE_VARIABLE = "SHARDFLOW_CACHE_BYTES"
+MEASURED_TIMES = 16  # while one process fills it: each knows only what it put itself
 
 
 class ChunkCache:
@@ -25,7 +26,8 @@ class ChunkCache:
     def __init__(self, directory: Path | None = None, limit: int | None = None) -> None:
         self.directory = (directory or cache_directory()) / "chunks"
         self.limit = bytes_from(SIZE_VARIABLE, DEFAULT_LIMIT) if limit is None else limit
-        self._held: int | None = None
+        self._held = 0
+        self._unmeasured = self.limit  # bytes that were put since all there is was measured
         self._make_lock()
         renewed_in_child(self, ChunkCache._make_lock)
 
@@ -60,7 +62,10 @@ class ChunkCache:
             self._drop(partial)
             return
         with self._lock:
-            self._held = self._measure() if self._held is None else self._held + len(data)
+            self._held += len(data)
+            self._unmeasured += len(data)
+            if self._unmeasured > self.limit // MEASURED_TIMES:
+                self._held, self._unmeasured = self._measure(), 0
             if self._held > self.limit:
                 self._shrink()
 

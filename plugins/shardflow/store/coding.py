@@ -15,6 +15,7 @@ from shardflow.delta.choosing import Predictors
 from shardflow.dtype import DType
 from shardflow.errors import Cancelled, ShardflowError
 from shardflow.store.chunks import MOST_BASE_BYTES
+from shardflow.store.errors import SourceChanged
 
 SURE_IT_IS_RAW, TRIED_WHEN_RAW = 4, 16  # after so many raw chunks, so many of each sixteen are tried still
 
@@ -59,7 +60,7 @@ class Against:
             return None
         try:
             attempts = self._found().attempts(start, start + len(data), data)
-        except Cancelled:
+        except (Cancelled, SourceChanged):
             raise
         except ShardflowError as error:
             if self._required:

@@ -167,6 +167,12 @@ def _own_partial(target: Path, digest: bytes) -> tuple[Path, int, bool]:
         os.close(descriptor)
 
 
+def file_target(target: Path, name: str) -> Path:
+    """Where a file goes: to the target, or into it under its own name if that is a directory."""
+    with told(target):
+        return target / name if target.is_dir() else target
+
+
 class TargetDirectory:
     """Places below a target directory, and never outside of it."""
 

@@ -22,6 +22,7 @@ from shardflow.store.mapping import mapped, portions, runs_of
 from shardflow.store.pack import MAX_CHUNK_BYTES
 from shardflow.store.parallel import readers
 from shardflow.transport import ByteBudget, Transport, renewed_in_child
+from shardflow.transport.transport import flat
 
 KEPT_BYTES = 32 << 20
 PEEKED_BYTES = 4 << 10
@@ -101,7 +102,8 @@ class Reader(io.RawIOBase):
         return self._position
 
     def readinto(self, target: Buffer) -> int:
-        view = memoryview(target).cast("B")
+        self._checkClosed()
+        view = flat(target)
         view = view[: max(0, self.size - self._position)]
         if self._position != self._read_to:
             self._in_a_row = 0
@@ -126,7 +128,7 @@ class Reader(io.RawIOBase):
         self._checkClosed()
         if offset < 0:
             raise ValueError(f"cannot read at {offset}, before the start of {self.name}")
-        view = memoryview(target).cast("B")
+        view = flat(target)
         view = view[: max(0, min(len(view), self.size - offset))]
         if not len(view):
             return 0

@@ -17,7 +17,7 @@ from shardflow.store.fetch import Range, ranges
 from shardflow.store.manifest import Manifest
 from shardflow.store.pack import MAX_CHUNK_BYTES
 from shardflow.store.parallel import readers
-from shardflow.store.placing import PartialFile
+from shardflow.store.placing import PartialFile, told
 from shardflow.store.progress import Progress
 from shardflow.transport import ByteBudget, Cancellation, Transport
 
@@ -61,15 +61,8 @@ class Restorer:
     def restore(self, name: str, manifest: Manifest, target: Path) -> None:
         """Start writing one file; a target that holds this content already is left as it is."""
         self._cancel.check()
-        if target.is_dir():
-            raise PathTaken(f"{target} is a directory, and {name} is a file", remedy="name another target")
-        if target.exists() and not target.is_file():
-            raise PathTaken(f"{target} is a device or a pipe, and would be replaced", remedy="name another target")
-        if _is_no_place_for_files(target):
-            raise PathTaken(
-                f"{target} is where the system keeps devices, and what programs have open",
-                remedy="name another target; 'shardflow get URL -' writes to standard output",
-            )
+        with told(target):
+            _check_replaceable(target, name)
         if same_content(manifest, target):
             self._progress.add(manifest.size, reused=manifest.size)
             self._progress.files_unchanged += 1
@@ -118,6 +111,18 @@ class Restorer:
         partial.finish()
         self._open.popleft()
         self._progress.files_done += 1
+
+
+def _check_replaceable(target: Path, name: str) -> None:
+    if target.is_dir():
+        raise PathTaken(f"{target} is a directory, and {name} is a file", remedy="name another target")
+    if target.exists() and not target.is_file():
+        raise PathTaken(f"{target} is a device or a pipe, and would be replaced", remedy="name another target")
+    if _is_no_place_for_files(target):
+        raise PathTaken(
+            f"{target} is where the system keeps devices, and what programs have open",
+            remedy="name another target; 'shardflow get URL -' writes to standard output",
+        )
 
 
 def _is_no_place_for_files(target: Path) -> bool:

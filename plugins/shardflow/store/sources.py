@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -60,7 +61,7 @@ class FileSource:
         try:
             opened = self.file.open("rb", buffering=0)
         except OSError as error:
-            raise SourceUnusable(f"{self.file} cannot be read: {error.strerror}") from None
+            raise unreadable(self.file, error) from None
         try:
             self._compare(os.fstat(opened.fileno()))
         except SourceChanged:
@@ -161,7 +162,11 @@ class _Unclosed(io.RawIOBase):
             count = min(len(view), len(self._head))
             view[:count], self._head = self._head[:count], self._head[count:]
             return count
-        read = self._stream.read(len(view))
+        try:
+            read = self._stream.read(len(view))
+        except OSError as error:
+            what = f"the stream cannot be read: {error.strerror or error}"
+            raise SourceUnusable(what, remedy="see to what it comes from") from None
         try:
             data = memoryview(read).cast("B")
         except TypeError:  # text, or None where a pipe that does not wait has nothing yet
@@ -172,6 +177,30 @@ class _Unclosed(io.RawIOBase):
         return len(data)
 
 
+def named_place(source: str | Path) -> Path:
+    """What a caller names; not an empty name, which would be the current directory's."""
+    if source == "":
+        raise SourceUnusable("an empty path names nothing", remedy="name a file or a directory")
+    return Path(source)
+
+
+def is_directory(place: Path) -> bool:
+    """Whether that is where files are; SourceUnusable where nobody can tell."""
+    try:
+        return stat.S_ISDIR(place.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(place, error) from None
+
+
+def unreadable(place: Path, error: OSError, what: str = "read") -> SourceUnusable:
+    """What the file system refused, told of the place."""
+    forbidden = error.errno in (errno.EACCES, errno.EPERM)
+    remedy = "ask for the right to read it" if forbidden else "see what is there"
+    return SourceUnusable(f"{place} cannot be {what}: {error.strerror}", remedy=remedy)
+
+
 def file_source(file: Path, path: str) -> FileSource:
     try:
         found = file.stat()
@@ -179,10 +208,16 @@ def file_source(file: Path, path: str) -> FileSource:
         what = "is a link to nothing" if file.is_symlink() else "does not exist"
         raise SourceUnusable(f"{file} {what}") from None
     except OSError as error:
-        raise SourceUnusable(f"{file} cannot be read: {error.strerror}") from None
+        raise unreadable(file, error) from None
     if not stat.S_ISREG(found.st_mode):
         raise SourceUnusable(f"{file} is neither a file nor a directory", remedy="pipe it in as a stream with '-'")
     return FileSource(path, file, found)
+
+
+def expected(sources: Sequence[Source | EmptyDirectory]) -> tuple[int, int]:
+    """How many files there are to be, and how many bytes of them, as far as that is known."""
+    files = [source for source in sources if isinstance(source, FileSource)]
+    return len(files), sum(source.size for source in files)
 
 
 def walk(directory: Path, path: str) -> Iterator[FileSource | EmptyDirectory]:
@@ -204,13 +239,13 @@ def _walk(directory: Path, path: str, above: tuple[str, ...]) -> Iterator[FileSo
         # An unfinished get's file is no content of the directory.
         names = sorted(entry.name for entry in os.scandir(directory) if not _PARTIAL.fullmatch(entry.name))
     except OSError as error:
-        raise SourceUnusable(f"{directory} cannot be listed: {error.strerror}") from None
+        raise unreadable(directory, error, "listed") from None
     if not names:
         yield EmptyDirectory(path)
     for name in names:
         # A name that cannot be stored is told now, not after all that comes before it has been sent.
         inner, inner_path = directory / name, normal(f"{path}/{name}" if path else name)
-        if inner.is_dir():
+        if is_directory(inner):
             yield from _walk(inner, inner_path, (*above, here))
         else:
             yield file_source(inner, inner_path)

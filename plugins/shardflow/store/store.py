@@ -18,7 +18,7 @@ from shardflow.store.location import Options, found_store, made_store
 from shardflow.store.manifest import Manifest, decode_manifest
 from shardflow.store.parallel import in_parallel, requesters
 from shardflow.store.paths import is_marker, key_of, normal, path_of, prefix_of
-from shardflow.store.placing import TargetDirectory
+from shardflow.store.placing import TargetDirectory, file_target
 from shardflow.store.progress import Progress
 from shardflow.store.putting import write_sources
 from shardflow.store.reader import Reader
@@ -26,10 +26,12 @@ from shardflow.store.restore import Restorer
 from shardflow.store.sources import (
     WRITTEN_LAST,
     EmptyDirectory,
-    FileSource,
     Source,
     StreamSource,
+    expected,
     file_source,
+    is_directory,
+    named_place,
     walk,
 )
 from shardflow.store.wishes import Wishes
@@ -109,7 +111,7 @@ class Store:
         wishes = dataclasses.replace(self._wishes(replace, deltas, base, adapter), md5=md5)
         sources, existing = self._sources(source, path)
         progress = progress if progress is not None else Progress()
-        progress.files_total, progress.bytes_total = _expected(sources)
+        progress.files_total, progress.bytes_total = expected(sources)
         write_sources(self.transport, self.config, self.budget, sources, existing, wishes, progress, cancel)
         return progress
 
@@ -227,8 +229,7 @@ class Store:
             if self.kind(path) == "file":
                 manifest = self.manifest(path)
                 progress.files_total, progress.bytes_total = 1, manifest.size
-                inside = target / path.rsplit("/", 1)[-1] if target.is_dir() else target
-                restorer.restore(path, manifest, inside)
+                restorer.restore(path, manifest, file_target(target, path.rsplit("/", 1)[-1]))
             else:
                 self._get_directory(path, target, restorer, progress)
             restorer.finish()
@@ -292,8 +293,8 @@ class Store:
         if not isinstance(source, str | Path):
             path = self._free_file_path(path, "")
             return [StreamSource.begun(path, source)], {key_of(path)}
-        file = Path(source)
-        if file.is_dir():
+        file = named_place(source)
+        if is_directory(file):
             return list(walk(file, path)), self._below_free_directory(path)
         path = self._free_file_path(path, file.absolute().name)
         return [file_source(file, path)], {key_of(path)}
@@ -338,11 +339,6 @@ class Store:
 
 def _written_last(key: str) -> tuple[bool, str]:
     return key.rsplit("/", 1)[-1] in WRITTEN_LAST, key
-
-
-def _expected(sources: list[Source | EmptyDirectory]) -> tuple[int, int]:
-    files = [source for source in sources if isinstance(source, FileSource)]
-    return len(files), sum(source.size for source in files)
 
 
 def _parsed(url: StoreURL | str) -> StoreURL:

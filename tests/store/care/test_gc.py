@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -183,7 +182,7 @@ def test_collections_that_take_too_long_to_see_what_is_used_delete_nothing(
     aside = collect(half_used.store).set_aside
     half_used.clock.pass_by(DAY)
     ticks = iter([0.0])
-    monkeypatch.setattr(gc, "time", SimpleNamespace(monotonic=lambda: next(ticks, DAY)))
+    monkeypatch.setattr(gc, "seconds", lambda: next(ticks, DAY))
 
     report = collect(half_used.store)
 

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from shardflow.store.care import moving
 from shardflow.store.care import packs as packs_module
 from shardflow.store.care.columns import IndexColumns, IndexMemory
-from shardflow.store.care.moving import Copier, Moves, Place, pointed, row_entry
+from shardflow.store.care.moving import Copier, Guard, Moves, Place, pointed, row_entry
 from shardflow.store.care.packs import listed_packs, pack_index
 from shardflow.store.errors import PackDamaged
 from shardflow.store.manifest import Manifest, decode_manifest, encode_manifest
 from shardflow.store.pack import PackEntry
+from shardflow.store.tombstones import Doomed, write_tombstone
 from store.care.world import content
 from store.samples import in_memory, stored
 
@@ -118,3 +120,20 @@ def test_an_index_longer_than_the_usual_reading_is_read_in_two(monkeypatch: pyte
     assert len(whole) == 20
     with pytest.raises(PackDamaged, match="shorter than it was listed"):
         pack_index(transport, pack, info.size + 50)
+
+
+def test_what_was_seen_of_packs_is_looked_up_again_after_a_while_though_the_machine_slept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport = in_memory()
+    stored(transport, [content(0, 300)])
+    ((pack, _),) = listed_packs(transport).items()
+    now = 1000.0
+    monkeypatch.setattr(moving, "seconds", lambda: now)
+    guard = Guard(transport, grace=400.0)
+    assert guard.unfit([pack]) == set()
+    write_tombstone(transport, [Doomed(pack, 0, None)])
+    now += 99.0
+    assert guard.unfit([pack]) == set()
+    now += 2.0
+    assert guard.unfit([pack]) == {pack}

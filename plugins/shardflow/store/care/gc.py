@@ -9,7 +9,6 @@ or continues what the tombstones already say.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from shardflow.store.care.marking import Unreadable, all_manifests
 from shardflow.store.care.packs import listed_packs
 from shardflow.store.care.progress import CareProgress
 from shardflow.store.care.timing import store_time
+from shardflow.store.commit import seconds
 from shardflow.store.pack import pack_key
 from shardflow.store.parallel import in_parallel
 from shardflow.store.store import Store
@@ -92,7 +92,7 @@ class _Collection:
         self._dry_run = dry_run
         self._grace = usual if grace is None else grace
         self._progress = progress
-        self._started = time.monotonic()
+        self._started = seconds()
         self._now = store_time(self._transport, writable=not dry_run)
         self._notes: list[str] = []
         if self._grace < usual:
@@ -200,7 +200,7 @@ class _Collection:
     def _too_late(self) -> bool:
         """Whether what was marked may no longer be relied on; released tombstones protect writers for twice as long."""
         limit = self._grace / 2 if self._grace > 0 else math.inf
-        return time.monotonic() - self._started > limit
+        return seconds() - self._started > limit
 
     def _explain(self, fates: dict[bytes, Fate]) -> None:
         if "late" in fates.values():

@@ -9,7 +9,6 @@ garbage collection.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -20,6 +19,7 @@ from typing_extensions import Buffer
 
 from shardflow.errors import ShardflowError
 from shardflow.store.care.marking import StoredManifest, read_again
+from shardflow.store.commit import seconds
 from shardflow.store.manifest import ChunkTable, Manifest, encode_manifest
 from shardflow.store.pack import PackBuilder, PackEntry, pack_key
 from shardflow.store.tombstones import doomed_packs
@@ -135,8 +135,8 @@ class Guard:
     def unfit(self, packs: Iterable[bytes]) -> set[bytes]:
         """Those of some packs that are set aside, or gone."""
         with self._lock:
-            if self._looked < 0 or time.monotonic() - self._looked > self._valid_for:
-                self._looked = time.monotonic()
+            if self._looked < 0 or seconds() - self._looked > self._valid_for:
+                self._looked = seconds()
                 self._doomed = doomed_packs(self._transport)
                 self._there = {}
             return {pack for pack in packs if pack in self._doomed or not self._is_there(pack)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from shardflow.store.commit import seconds
 from shardflow.transport import AccessDenied, ReadOnlyTarget, Transport
 
 
@@ -26,7 +27,7 @@ class StoreClock:
 
     def __init__(self, transport: Transport, *, writable: bool = True) -> None:
         self._start = store_time(transport, writable=writable)
-        self._ticks = time.monotonic()
+        self._ticks = seconds()
 
     def now(self) -> float:
-        return self._start + time.monotonic() - self._ticks
+        return self._start + seconds() - self._ticks
