@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.forging import forge
-from registry.logged import SMALL, write
+from registry.logged import SMALL
+from registry.signing.signatures import fetched, sign, stock, trusted
 from shardflow.registry.evidence import Subject, facts_of
 from shardflow.registry.evidence_digests import (
     DigestWrong,
@@ -25,7 +23,7 @@ from shardflow.registry.evidence_digests import (
     read_through,
     with_sha256,
 )
-from shardflow.registry.keys import make_key, public_pem
+from shardflow.registry.keys import make_key
 from shardflow.registry.policy import TrustedKey
 from shardflow.registry.signing import (
     SignatureRefused,
@@ -44,68 +42,6 @@ from shardflow.store.store import Store
 
 if TYPE_CHECKING:
     from services.softhsm import Token
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    directory = tmp_path / "model"
-    (directory / "weights").mkdir(parents=True)
-    (directory / "MLmodel").write_text("flavors: {}")
-    (directory / "weights" / "a.safetensors").write_bytes(random.Random(1).randbytes(500_000))
-    (directory / "ünïcode name.txt").write_text("hello")
-    return directory
-
-
-@pytest.fixture
-def location(tmp_path: Path, model: Path) -> str:
-    """The model in a store, its SHA-256 noted as it was put."""
-    store = Store.init(str(tmp_path / "store"), SMALL)
-    with noting_sha256():
-        store.put(model, "m")
-    return f"{store.url}/m"
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Path:
-    return make_key(tmp_path / "key.pem")
-
-
-@pytest.fixture
-def public(key: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "key.pub"
-    path.write_text(public_pem(key))
-    return path
-
-
-def trusted(path: Path, name: str = "ci") -> TrustedKey:
-    return TrustedKey(name, name, public_pem(path))
-
-
-def sign(location: str, key: Path) -> bytes:
-    signature = signed("m", files_of(location), with_key(key))
-    store_beside(location, "model.sig", signature)
-    return signature
-
-
-def put(location: str, name: str, content: bytes) -> None:
-    with noting_sha256():
-        write(location, name, content)
-
-
-def fetched(location: str, target: Path, *, meta: bool = True) -> Path:
-    store, path = Store.find(location)
-    store.get(path, target)
-    if meta:
-        (target / "registered_model_meta").write_text("model_name: llama")  # as MLflow adds it
-    return target
-
-
-def stock(model: Path, public: Path) -> tuple[int, str]:
-    """What model-signing's own command says."""
-    command = [sys.executable, "-m", "model_signing", "verify", "key", str(model)]
-    command += ["--signature", str(model / "model.sig"), "--public_key", str(public)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    return done.returncode, done.stdout + done.stderr
 
 
 def test_the_stock_command_accepts_a_model_that_was_fetched_and_refuses_it_altered(
@@ -237,71 +173,6 @@ def test_a_signature_that_the_stock_command_made_counts_too(tmp_path: Path, mode
 
     signing.Config().use_elliptic_key_signer(private_key=key).sign(model, model / "model.sig")
     assert checked(stored_signature(str(model)), files_of(str(model)), [trusted(key)]).by == ("ci",)
-
-
-def test_the_stock_command_checks_what_a_model_loads_whatever_it_is_called(
-    location: str, key: Path, public: Path, tmp_path: Path
-) -> None:
-    put(location, "MLmodel", b"flavors: {sklearn: {pickled_model: lineage.html}}")
-    put(location, "lineage.html", b"weights")
-    put(location, "registered_model_meta/more", b"weights")
-    sign(location, key)
-    copy = fetched(location, tmp_path / "copy", meta=False)
-    assert stock(copy, public) == (0, "Verification succeeded\n")
-    for name in ("lineage.html", "registered_model_meta/more"):
-        before = (copy / name).read_bytes()
-        (copy / name).write_bytes(b"other")
-        code, said = stock(copy, public)
-        assert code == 1
-        assert name in said
-        (copy / name).write_bytes(before)
-
-
-def test_a_model_whose_own_file_would_have_to_give_way_to_the_signature_is_not_signed(location: str, key: Path) -> None:
-    put(location, "MLmodel", b"flavors: {sklearn: {pickled_model: model.sig}}")
-    put(location, "model.sig", b"weights")
-    with pytest.raises(SignatureRefused, match=r"m has a file model\.sig of its own") as refused:
-        signed("m", files_of(location), with_key(key))
-    assert "another name" in refused.value.remedy
-
-
-@pytest.mark.parametrize("name", [".github/model.pkl", ".git/config", ".gitignore/x"])
-def test_a_model_with_files_that_model_signing_leaves_out_is_not_signed(location: str, key: Path, name: str) -> None:
-    signature = sign(location, key)
-    put(location, name, b"weights")
-    with pytest.raises(SignatureRefused, match=name) as refused:
-        signed("m", files_of(location), with_key(key))
-    assert refused.value.remedy == "log the model without what is below .git and .github"
-    assert checked(signature, files_of(location), [trusted(key)]).problem == (
-        f"signatures leave out {name}: log the model without what is below .git and .github"
-    )
-
-
-def test_the_notes_of_git_among_the_files_of_a_model_are_covered_by_an_entry_of_the_signature(
-    location: str, key: Path, public: Path, tmp_path: Path
-) -> None:
-    """Models from Hugging Face have them."""
-    put(location, ".gitattributes", b"*.safetensors filter=lfs\n")
-    signature = sign(location, key)
-    assert checked(signature, files_of(location), [trusted(key)]).by == ("ci",)
-    assert stock(fetched(location, tmp_path / "copy"), public) == (0, "Verification succeeded\n")
-    changed = "the files are not those that were signed: "
-    for name in (".gitattributes", ".gitignore"):
-        put(location, name, b"weights")
-        assert checked(signature, files_of(location), [trusted(key)]).problem == f"{changed}{name}"
-        signature = sign(location, key)
-    store, path = Store.find(location)
-    store.rm(f"{path}/.gitignore")
-    assert checked(signature, files_of(location), [trusted(key)]).problem == f"{changed}.gitignore"
-
-
-def test_a_signature_by_another_program_says_nothing_of_the_notes_of_git(model: Path, key: Path) -> None:
-    from model_signing import signing
-
-    (model / ".gitattributes").write_text("*.safetensors filter=lfs")
-    signing.Config().use_elliptic_key_signer(private_key=key).sign(model, model / "model.sig")
-    found = checked(stored_signature(str(model)), files_of(str(model)), [trusted(key)])
-    assert found.problem == "another program made the signature, which leaves out .gitattributes"
 
 
 def facts(location: str, key: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
