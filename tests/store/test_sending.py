@@ -277,6 +277,25 @@ def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while
     assert len(bench.packs()) == 20
 
 
+def test_packs_that_are_there_already_tell_nothing_of_the_link(
+    gated: tuple[Bench, Gated], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PATIENCE", 0.01)
+    bench, transport = gated
+    transport.gate.release(3)
+    before = Bench(tmp_path / "before", bench.transport)
+    filled(before, 3).join(10)
+    before.sender.drain()
+    before.sender.close()
+    adding = filled(bench, 20)
+    adding.join(0.5)
+    assert bench.budget.out == (PACKS_AT_ONCE - 1) * PACK_BYTES
+    transport.gate.release(40)
+    adding.join(10)
+    bench.sender.drain()
+    assert bench.sender.packs_sent == 17
+
+
 def test_while_packs_arrive_their_memory_is_used_again(
     gated: tuple[Bench, Gated], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import Self
@@ -39,6 +41,7 @@ class Restorer:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="shardflow-get")
         self._kept = KeptChunks()
         self._open: deque[tuple[PartialFile, deque[Future[None]]]] = deque()
+        self._is_for_devices = cache(_is_for_devices)  # once for each directory of a get, not for each file
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +65,7 @@ class Restorer:
         """Start writing one file; a target that holds this content already is left as it is."""
         self._cancel.check()
         with told(target):
-            _check_replaceable(target, name)
+            _check_replaceable(target, name, self._is_for_devices)
         if same_content(manifest, target):
             self._progress.add(manifest.size, reused=manifest.size)
             self._progress.files_unchanged += 1
@@ -113,28 +116,32 @@ class Restorer:
         self._progress.files_done += 1
 
 
-def _check_replaceable(target: Path, name: str) -> None:
+def _check_replaceable(target: Path, name: str, is_for_devices: Callable[[Path], bool]) -> None:
     if target.is_dir():
         raise PathTaken(f"{target} is a directory, and {name} is a file", remedy="name another target")
     if target.exists() and not target.is_file():
         raise PathTaken(f"{target} is a device or a pipe, and would be replaced", remedy="name another target")
-    if _is_no_place_for_files(target):
+    if any(is_for_devices(each.parent) for each in _with_links(target)):
         raise PathTaken(
             f"{target} is where the system keeps devices, and what programs have open",
             remedy="name another target; 'shardflow get URL -' writes to standard output",
         )
 
 
-def _is_no_place_for_files(target: Path) -> bool:
-    """Whether a name, or a link behind it, is right in /dev or anywhere in /proc; /dev/shm and the like hold files."""
+def _with_links(target: Path) -> Iterator[Path]:
+    """A name, and what it leads to as a link, step by step."""
+    yield target
     for _ in range(MOST_LINKS):
-        directory = os.path.realpath(target.parent)
-        if directory in ("/dev", "/proc") or directory.startswith("/proc/"):
-            return True
         if not target.is_symlink():
-            return False
+            return
         target = target.parent / target.readlink()
-    return False
+        yield target
+
+
+def _is_for_devices(directory: Path) -> bool:
+    """Whether it is /dev or anywhere in /proc; /dev/shm and the like hold files."""
+    real = os.path.realpath(directory)
+    return real in ("/dev", "/proc") or real.startswith("/proc/")
 
 
 def same_content(manifest: Manifest, target: Path) -> bool:

@@ -137,7 +137,7 @@ class PackSender:
         missing = not self._is_there(pack.id, pack.data.nbytes)
         if missing:
             self._transport.write(pack_key(pack.id), pack.data, content_addressed=True)
-        self._seconds = time.monotonic() - began
+            self._seconds = time.monotonic() - began
         self._journal.note(pack.id, pack.entries)
         return builder.memory, missing
 

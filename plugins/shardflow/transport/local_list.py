@@ -47,9 +47,9 @@ def _entries(directory: Path, *, at_root: bool) -> list[tuple[str, bool]]:
     try:
         with os.scandir(directory) as scan:
             entries = [
-                (entry.name, entry.is_dir())
+                (entry.name, is_directory)
                 for entry in scan
-                if not (at_root and entry.name == RESERVED) and (entry.is_file() or entry.is_dir())
+                if not (at_root and entry.name == RESERVED) and ((is_directory := entry.is_dir()) or entry.is_file())
             ]
     except (FileNotFoundError, NotADirectoryError):
         return []
