@@ -196,7 +196,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_stored(
         return original(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(writer.Writer, "_place", meddling)
-    with pytest.raises(SourceChanged, match=r"source.bin changed while it was being stored; put it again"):
+    with pytest.raises(SourceChanged, match=r"source.bin changed while it was being read; run it again"):
         store.put(source, "model.bin")
     assert list(store.ls("")) == []
 

@@ -59,7 +59,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(file: Path, change: obj
     source = file_source(file, "m")
     with source.open() as opened:
         change(file)  # type: ignore[operator]
-        with pytest.raises(SourceChanged, match=r"source.bin .* while it was being stored; put it again once nothing"):
+        with pytest.raises(SourceChanged, match=r"source.bin .* while it was being read; run it again once nothing"):
             source.check_unchanged(opened, 12)
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_was_cut_short_since_it_was_found_is_noticed_wherever_it_is_
         assert len(read_at(size - 2, 100)) == 2
         assert read_at(size + 5, 100) == b""
         os.truncate(file, size - 1)
-        with pytest.raises(SourceChanged, match="became shorter while it was being stored"):
+        with pytest.raises(SourceChanged, match="became shorter while it was being read"):
             read_at(size - 2, 100)
 
 

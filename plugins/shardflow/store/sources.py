@@ -96,7 +96,7 @@ class FileSource:
 
     def _changed(self, how: str) -> SourceChanged:
         return SourceChanged(
-            f"{self.file} {how} while it was being stored", remedy="put it again once nothing writes to it"
+            f"{self.file} {how} while it was being read", remedy="run it again once nothing writes to it"
         )
 
 
