@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +59,29 @@ def test_code_that_came_with_a_model_is_imported_for_those_who_trust_it(
     with pytest.raises(NotRebuildable, match="cannot be imported"):
         flavor.load_model(uri)
     assert same(flavor.load_model(uri, trust=True), module)
+    places = list(sys.path)
+    assert same(flavor.load_model(uri, trust=True), module)
+    assert sys.path == places, "loaded again, it is found where it was"
+
+
+def test_code_that_was_fetched_goes_with_the_process(tmp_path: Path, experiment: str) -> None:
+    code = tmp_path / "mine_for_a_while.py"
+    code.write_text("")
+    shape = {"in_features": 2, "out_features": 2}
+    uri = flavor.log_model(
+        torch.nn.Linear(2, 2), name="net", factory="torch.nn:Linear", factory_arguments=shape, code_paths=[str(code)]
+    ).model_uri
+    place = tmp_path / "temporary"
+    place.mkdir()
+    script = (
+        f"from shardflow import flavor; flavor.load_model({uri!r}, trust=True)\n"
+        "import mine_for_a_while as it; print(it.__file__)"
+    )
+    environment = {**os.environ, "TMPDIR": str(place), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{place}/shardflow-code-")
+    assert not list(place.glob("shardflow-code-*"))
 
 
 def test_the_environment_of_a_model_names_what_it_needs() -> None:

@@ -15,6 +15,7 @@ from flavor.models import NET, Net, net
 from shardflow import flavor
 from shardflow.flavor import lineage
 from shardflow.flavor.changes import BASES_NEEDED
+from shardflow.flavor.errors import ModelMissing
 from shardflow.store import hints
 from shardflow.store.errors import ChunkDamaged
 from shardflow.store.store import Store
@@ -122,6 +123,20 @@ def test_a_base_outside_of_stores_is_warned_of(
     tags = tags_of(second)
     assert tags["shardflow.parent"] == first.model_id
     assert "shardflow.tensors_changed" not in tags
+
+
+@pytest.mark.usefixtures("experiment")
+@pytest.mark.parametrize("base", ["/no/such/place", "file:///no/such/place", "meta-llama/Llama-3", "nowhere://b/model"])
+def test_a_base_that_leads_nowhere_is_refused(base: str) -> None:
+    with pytest.raises(ModelMissing, match=base):
+        flavor.log_model(net(), name="net", factory=NET, base_model=base)
+
+
+@pytest.mark.usefixtures("experiment")
+def test_a_base_is_named_and_not_passed() -> None:
+    first: Any = flavor.log_model(net(), name="net", factory=NET)
+    with pytest.raises(ModelMissing, match=r"a ModelInfo is no model URI; .*model_uri"):
+        flavor.log_model(net(), name="net", factory=NET, base_model=first)
 
 
 def test_a_parent_that_can_not_be_compared_leaves_the_model_logged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import mlflow
@@ -15,7 +16,7 @@ from safetensors.torch import load, save_file
 import shardflow
 from flavor.models import NET, make_net, net, same
 from shardflow import flavor
-from shardflow.flavor.errors import CheckpointUnusable, NotRebuildable, TrustRequired
+from shardflow.flavor.errors import CheckpointUnusable, NotRebuildable, TensorUnusable, TrustRequired
 from shardflow.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("experiment")
@@ -234,6 +235,19 @@ def test_a_module_that_nothing_can_rebuild_is_refused_before_anything_is_stored(
     with pytest.raises(NotRebuildable, match=r"factory='package\.module:function'"):
         flavor.log_model(net(), name="net")
     assert not list(store.ls())
+
+
+def test_a_module_that_pickle_does_not_take_is_refused(store: Store) -> None:
+    module = torch.nn.Linear(2, 2)
+    module.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(NotRebuildable, match="a Linear cannot be pickled: cannot pickle '_thread.lock'"):
+        flavor.log_model(module, name="net", trust=True)
+    assert not list(store.ls())
+
+
+def test_a_module_that_waits_for_its_first_input_is_refused() -> None:
+    with pytest.raises(TensorUnusable, match="weight has no shape yet; call the module once"):
+        flavor.log_model(torch.nn.LazyLinear(3), name="net", trust=True)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,17 @@ def test_tables_go_in_and_come_out() -> None:
     assert list(made.index) == ["left", "right"]
 
 
+@pytest.mark.parametrize("answer", [torch.tensor(3.0), torch.ones(3), torch.ones(1, 4)])
+def test_what_is_not_a_row_for_each_row_of_a_table_stays_an_array(answer: torch.Tensor) -> None:
+    class Pooled(torch.nn.Module):
+        def forward(self, _: torch.Tensor) -> torch.Tensor:
+            return answer
+
+    made = Predictor(Pooled()).predict(pd.DataFrame(np.ones((2, 8))))
+    assert isinstance(made, np.ndarray)
+    assert np.array_equal(made, answer.numpy())
+
+
 def test_a_dict_of_arrays_names_the_arguments() -> None:
     module = TwoInputs()
     left, right = np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)

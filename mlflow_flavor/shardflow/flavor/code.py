@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from shardflow.flavor.folders import Folder, LocalFolder, StoreFolder
 
 CODE = "code"
+_fetched: dict[str, TemporaryDirectory[str]] = {}  # by the name of the model's folder; deleted when the process ends
 
 
 def add_code(folder: Folder) -> None:
@@ -17,8 +17,16 @@ def add_code(folder: Folder) -> None:
         return
     inside = folder.inside(CODE)
     if isinstance(inside, StoreFolder):
-        fetched = Path(tempfile.mkdtemp(prefix="shardflow-code-"))
-        inside.store.get(inside.path, fetched)
-        sys.path.insert(0, str(fetched))
+        if inside.name not in _fetched:
+            _fetched[inside.name] = TemporaryDirectory(prefix="shardflow-code-")
+        directory = _fetched[inside.name].name
+        inside.store.get(inside.path, directory)
+        _look_there_first(directory)
     elif isinstance(inside, LocalFolder):
-        sys.path.insert(0, str(inside.directory))
+        _look_there_first(str(inside.directory))
+
+
+def _look_there_first(directory: str) -> None:
+    if directory in sys.path:
+        sys.path.remove(directory)
+    sys.path.insert(0, directory)

@@ -16,7 +16,7 @@ from shardflow.flavor.card import codecs_of
 from shardflow.flavor.changes import BASES_NEEDED, Changes, changes_between
 from shardflow.flavor.errors import ModelMissing
 from shardflow.flavor.folders import StoreFolder
-from shardflow.flavor.places import is_store_url, located
+from shardflow.flavor.places import is_store_url, is_there, located
 from shardflow.flavor.plans import Plan
 from shardflow.flavor.relatives import most_alike
 from shardflow.flavor.tensor_digests import TensorDigests, changes_by_digests, logged_digests
@@ -55,6 +55,8 @@ def parent_of(base_model: str | None, weights: str, target: str | None = None) -
     location = located(base_model)
     model_id = model_id_in(location)
     if not is_store_url(location):
+        if not is_there(location):
+            raise ModelMissing(f"{base_model} has nothing at {location}", remedy="name a model that was logged")
         if target is not None:
             _warn_of(base_model, "is not in a store")
         return Parent(base_model, None, model_id)

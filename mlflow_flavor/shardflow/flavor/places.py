@@ -8,8 +8,11 @@ from typing import Any
 import mlflow
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 
 from shardflow.flavor.errors import ModelMissing
 from shardflow.flavor.folders import Folder, LocalFolder, StoreFolder
@@ -42,6 +45,11 @@ def model_folder(model_uri: str, dst_path: str | None = None) -> Folder:
 
 def located(model_uri: str) -> str:
     """The place that a `models:/` or `runs:/` URI stands for; other URIs stand for themselves."""
+    if not isinstance(model_uri, str):
+        raise ModelMissing(
+            f"a {type(model_uri).__name__} is no model URI",
+            remedy="pass what names the model, as model_info.model_uri does",
+        )
     if not model_uri.startswith((_RUNS, _MODELS)):
         return model_uri
     try:
@@ -50,6 +58,16 @@ def located(model_uri: str) -> str:
         raise ModelMissing(
             f"{model_uri} names no model: {error.message}", remedy="check the name, the version and the tracking URI"
         ) from None
+
+
+def is_there(location: str) -> bool:
+    """Whether a place outside of stores holds anything."""
+    try:
+        if is_local_uri(location):
+            return Path(local_file_uri_to_path(location)).exists()
+        return bool(get_artifact_repository(location).list_artifacts())
+    except MlflowException as error:
+        raise ModelMissing(f"{location} cannot be looked at: {error.message}", remedy="check the URI") from None
 
 
 def _of_model(model_uri: str) -> str:

@@ -33,7 +33,9 @@ class Predictor:
             else:
                 made = self._module(self._tensor(data), **options)
         result = _plain(made)
-        if isinstance(data, pd.DataFrame) and isinstance(result, np.ndarray) and result.ndim <= 2:
+        if not isinstance(data, pd.DataFrame) or not isinstance(result, np.ndarray):
+            return result
+        if result.ndim in (1, 2) and len(result) == len(data):
             return pd.DataFrame(result, index=data.index)
         return result
 

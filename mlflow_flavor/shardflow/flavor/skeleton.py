@@ -10,14 +10,20 @@ import cloudpickle
 import torch
 
 from shardflow.errors import ShardflowError
-from shardflow.flavor.errors import CheckpointUnusable, TrustRequired
+from shardflow.flavor.errors import CheckpointUnusable, NotRebuildable, TrustRequired
 
 
 def pickled_skeleton(module: torch.nn.Module) -> bytes:
     """Everything of a module but its parameters and persistent buffers."""
     out = io.BytesIO()
     names = {id(tensor): name for name, tensor in reversed(module.state_dict(keep_vars=True).items())}
-    _Pickler(out, names).dump(module)
+    try:
+        _Pickler(out, names).dump(module)
+    except Exception as error:  # what is pickled may raise anything
+        raise NotRebuildable(
+            f"a {type(module).__name__} cannot be pickled: {error}",
+            remedy="pass factory='package.module:function', or log model.state_dict()",
+        ) from error
     return out.getvalue()
 
 

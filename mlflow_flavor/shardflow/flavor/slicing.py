@@ -41,6 +41,8 @@ def box_of(slices: Slices | None, name: str, shape: Shape) -> Box:
     """The part of a tensor that is wanted, with a start and a stop for every dimension."""
     wanted = _wanted(slices, name, shape)
     box = wanted if isinstance(wanted, tuple) else (wanted,)
+    if not all(isinstance(each, slice) and _in_whole_numbers(each) for each in box):
+        raise TensorUnusable(f"{name} cannot be sliced by {wanted!r}", remedy="pass a slice, or a tuple with several")
     if len(box) > len(shape):
         raise TensorUnusable(f"{name} has {len(shape)} dimensions, {len(box)} are sliced", remedy="slice fewer of them")
     box = box + (slice(None),) * (len(shape) - len(box))
@@ -50,11 +52,16 @@ def box_of(slices: Slices | None, name: str, shape: Shape) -> Box:
     return tuple(slice(each.start, max(each.start, each.stop)) for each in made)
 
 
+def _in_whole_numbers(wanted: slice) -> bool:
+    return all(each is None or isinstance(each, int) for each in (wanted.start, wanted.stop, wanted.step))
+
+
 def _wanted(slices: Slices | None, name: str, shape: Shape) -> Box | slice:
     if slices is None:
         return ()
     if callable(slices):
-        return slices(name, shape) or ()
+        asked = slices(name, shape)
+        return () if asked is None else asked
     for pattern, rule in slices.items():
         if fnmatchcase(name, pattern):
             return rule(shape) if callable(rule) else rule

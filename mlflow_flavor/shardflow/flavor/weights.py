@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from shardflow.flavor.checkpoints import (
     SafetensorsFile,
@@ -22,7 +24,7 @@ from shardflow.flavor.checkpoints import (
 from shardflow.flavor.contents import Content, TensorContent
 from shardflow.flavor.decoding import decoded_freely
 from shardflow.flavor.directories import beside
-from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.errors import CheckpointUnusable, TensorUnusable
 from shardflow.flavor.formats.contents import contents_of
 from shardflow.flavor.formats.state import State
 from shardflow.flavor.index import made_index
@@ -81,6 +83,9 @@ def weights_of(model: Any, sharding: Sharding, stack: ExitStack, *, trust: bool 
 
 
 def _of_module(module: torch.nn.Module, sharding: Sharding) -> Weights:
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if is_lazy(tensor):
+            raise TensorUnusable(f"{name} has no shape yet", remedy="call the module once, then log it")
     weights = _of_tensors(state_dict_of(module.state_dict(), "the model's state dict"), sharding)
     if not is_of_transformers(module) or beyond_its_config(module):
         return weights
