@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from shardflow import flavor
+from shardflow.flavor import formats
 from shardflow.flavor.errors import CheckpointUnusable
 
 pytestmark = pytest.mark.usefixtures("experiment")
@@ -68,6 +69,22 @@ def test_the_same_weights_in_other_forms_and_what_a_training_left_are_told_and_n
     with caplog.at_level(logging.WARNING, "mlflow.shardflow"):
         assert logged(model, tmp_path) == {"model.safetensors", "config.json", "recipe.json"}
     assert "checkpoint-500/, onnx/model.onnx, optimizer.pt, pytorch_model.bin" in caplog.text
+
+
+def test_of_safetensors_beside_the_usual_file_none_is_taken_for_it(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_file(weights(7), model / "weights_ema.safetensors")
+    assert {name: tensor[0].item() for name, tensor in formats.load(model).items()} == {"a": 1, "b": 2}
+    with caplog.at_level(logging.WARNING, "mlflow.shardflow"):
+        assert logged(model, tmp_path) == {"model.safetensors", "config.json", "recipe.json"}
+    assert "weights_ema.safetensors" in caplog.text
+
+
+def test_what_lies_beside_weights_in_torchs_own_format_is_not_loaded_with_them(model: Path) -> None:
+    torch.save({"head": torch.ones(2)}, model / "value_head.bin")
+    info = flavor.log_model(model, name="model", format="torch")
+    assert set(flavor.load_state_dict(info.model_uri)) == {"a", "b"}
 
 
 def test_what_trainer_writes_beside_pytorch_model_bin_is_not_taken_for_weights(model: Path) -> None:

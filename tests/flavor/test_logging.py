@@ -240,7 +240,7 @@ def test_a_module_that_nothing_can_rebuild_is_refused_before_anything_is_stored(
 def test_a_module_that_pickle_does_not_take_is_refused(store: Store) -> None:
     module = torch.nn.Linear(2, 2)
     module.lock = threading.Lock()  # type: ignore[assignment]
-    with pytest.raises(NotRebuildable, match="a Linear cannot be pickled: cannot pickle '_thread.lock'"):
+    with pytest.raises(NotRebuildable, match="a Linear cannot be pickled: cannot pickle"):
         flavor.log_model(module, name="net", trust=True)
     assert not list(store.ls())
 

@@ -90,6 +90,27 @@ def test_a_loaded_module_answers_as_the_one_that_was_logged(name: str, arguments
     assert torch.equal(flavor.load_model(info.model_uri).eval()(example), module(example))
 
 
+class Bank(torch.nn.Linear):
+    """Has as many entries as it was given, and is false without any."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        type(self).made += 1
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.usefixtures("experiment")
+def test_an_empty_container_is_a_module_that_was_made() -> None:
+    info = flavor.log_model(Bank(), name="model", factory=f"{HERE}:Bank")
+    before = Bank.made
+    assert isinstance(flavor.load_model(info.model_uri), Bank)
+    assert Bank.made == before + 1
+
+
 @pytest.mark.usefixtures("experiment")
 @pytest.mark.parametrize("arguments", [{"wehre": "list"}, {"where": "list", "more": 1}])
 def test_arguments_that_a_factory_does_not_take_are_refused_when_a_model_is_logged(arguments: dict[str, Any]) -> None:

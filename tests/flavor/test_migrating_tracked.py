@@ -89,7 +89,7 @@ def test_shardflows_own_registry_takes_the_tags_and_begins_each_copy_as_a_draft(
 ) -> None:
     log_three(own_registry)
     client = mlflow.MlflowClient()
-    client.set_model_version_tag("llama", "2", "shardflow.version", "1.4.0")
+    client.set_model_version_tag("llama", "2", "shardflow.version", "1.4.0-rc-1")
     client.set_model_version_tag("llama", "2", "shardflow.parents", '[{"model": "llama", "version": 1}]')
     client.set_model_version_tag("llama", "2", "shardflow.deployment", '{"target": "eu"}')
     client.set_model_version_tag("llama", "2", "shardflow.status", "testing")
@@ -104,13 +104,13 @@ def test_shardflows_own_registry_takes_the_tags_and_begins_each_copy_as_a_draft(
         "shardflow.status": "draft",
         "shardflow.parents": old.tags["shardflow.parents"],
         MOVED_FROM: "models:/llama/2",
-        **({} if name == "llama" else {"shardflow.version": "1.4.0"}),
+        **({} if name == "llama" else {"shardflow.version": "1.4.0-rc-1"}),
     }
     aliases = client.get_registered_model(name).aliases
     if name == "llama":
         assert str(aliases["best"]) == "2"
     else:
-        assert {alias: str(number) for alias, number in aliases.items()} == {"best": "2", "v1-4-0": "2"}
+        assert {alias: str(number) for alias, number in aliases.items()} == {"best": "2", "v1-4-0-rc-1": "2"}
     again = flavor.migrate(f"{large.url}/registry", model="llama", register_as=name)
     assert [version.registered for version in again.versions] == numbers
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flavor.models import transformer
+from shardflow.flavor.errors import TensorUnusable
 from shardflow.flavor.parts import Part, block_of, part_of
 from shardflow.flavor.plans import METHODS, PlanUnknown, Shard, plan
 from shardflow.flavor.tensors import TensorInfo
@@ -182,3 +183,10 @@ def test_the_parts_of_an_attention_plan_come_in_one_run_each() -> None:
 
 def _files_of(block: str, shards: tuple[Shard, ...]) -> set[str]:
     return {shard.file for shard in shards for tensor in shard.tensors if block_of(tensor.name) == block}
+
+
+def test_names_that_are_known_to_be_tied_must_be_texts_as_well() -> None:
+    embedding = TensorInfo("embed", "F32", (2, 2))
+    assert plan([embedding], aliases={"head": "embed"}).aliases == {"head": "embed"}
+    with pytest.raises(TensorUnusable, match="name that is no text"):
+        plan([embedding], aliases={"head\ud800": "embed"})

@@ -56,7 +56,7 @@ class SafetensorsFile:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files that hold the weights of a checkpoint; safetensors where a directory has both kinds."""
+    """The files that hold the weights of a checkpoint: those of an index, one with a usual name, or all of a kind."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -64,7 +64,7 @@ def weight_files(path: Path) -> list[Path]:
     for index in (INDEX_FILE, TORCH_INDEX_FILE):
         if (path / index).is_file():
             return _indexed(path, index)
-    for usual in ("model.safetensors", "pytorch_model.bin"):
+    for usual in ("model.safetensors", "pytorch_model.bin", "model.pt"):
         if (path / usual).is_file():
             return [path / usual]
     found = sorted(path.glob("*.safetensors"))

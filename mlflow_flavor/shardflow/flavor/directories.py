@@ -21,7 +21,8 @@ _OTHER_FORMATS = (
     *("*.gguf", "*.onnx", "*.onnx_data", "openvino_model*", "rust_model.ot"),
     *("tf_model*.h5", "flax_model*.msgpack", "consolidated*.pth"),
 )
-_OTHER_FILES = ("model*.safetensors*", "pytorch_model*.bin*")  # left from saving in other pieces
+# Left from saving in other pieces. Of safetensors beside the weights every reader thinks that they are weights, too.
+_OTHER_FILES = ("*.safetensors", "model*.safetensors*", "pytorch_model*.bin*")
 _INDEXES = {INDEX_FILE, TORCH_INDEX_FILE}  # which are written anew where they are needed
 _OF_TRAINING = ("training_args.bin", "optimizer*.pt", "optimizer*.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth")
 _DIRECTORIES_OF_TRAINING = ("checkpoint-*", "global_step*", "runs", "mlruns", "mlartifacts")

@@ -58,7 +58,8 @@ def built(factory: Factory, *, trust: bool = False, came_to: Sequence[Path] | No
     if not trust:
         _require_layers(factory, make)
         _require_words(factory)
-    return made_without_weights(lambda: _made(make, factory)) or _made(make, factory)
+    module = made_without_weights(lambda: _made(make, factory))
+    return _made(make, factory) if module is None else module  # an empty container is a module, and false
 
 
 def _require_arguments(make: Callable[..., Any], factory: Factory) -> None:

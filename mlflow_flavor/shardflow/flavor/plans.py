@@ -50,25 +50,32 @@ class Plan:
         return sum(shard.size for shard in self.shards)
 
 
-def plan(tensors: Iterable[TensorInfo], method: str = AUTO, max_shard_bytes: int = MAX_SHARD_BYTES) -> Plan:
+def plan(
+    tensors: Iterable[TensorInfo],
+    method: str = AUTO,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    aliases: Mapping[str, str] | None = None,
+) -> Plan:
     """Divide a model into files of at most `max_shard_bytes`; a larger tensor has a file to itself.
 
     `layers` keeps every transformer block in one file, `balanced` makes the files equally large, `attention` puts the
     attention of the blocks apart from the rest, and embeddings and heads apart from both. `auto` makes one file of
     what fits into one, and otherwise shards by layers, or evenly where a block is too large for a file.
+    `aliases` are names that are known to stand for others; ties among the tensors are found besides.
     """
     if max_shard_bytes <= 0:
         raise PlanUnknown(f"a shard of {max_shard_bytes} bytes holds nothing", remedy="set max_shard_bytes above 0")
     if method not in (AUTO, *METHODS):
         raise PlanUnknown(f"there is no sharding called {method!r}", remedy=f"use one of {', '.join([AUTO, *METHODS])}")
-    kept, aliases = without_ties(tensors)
-    require_nameable(kept, aliases)
+    kept, tied = without_ties(tensors)
+    tied.update(aliases or {})
+    require_nameable(kept, tied)
     if method == AUTO:
         method = _fitting(kept, max_shard_bytes)
     shards = [kept] if method == ONE_FILE else METHODS[method](kept, max_shard_bytes)
     files = shard_files(len(shards))
     made = tuple(Shard(file, tuple(shard)) for file, shard in zip(files, shards, strict=True))
-    return Plan(method, made, aliases)
+    return Plan(method, made, tied)
 
 
 def require_nameable(tensors: Iterable[TensorInfo], aliases: Iterable[str]) -> None:

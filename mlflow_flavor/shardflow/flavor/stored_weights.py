@@ -126,7 +126,8 @@ class StoredWeights:
         return dict(read_index(self.small_file(INDEX_FILE), f"{self.folder.name}/{INDEX_FILE}").files)
 
     def _listed(self, names: set[str]) -> dict[str, str]:
-        files = sorted(name for name in names if name.endswith(".safetensors"))
+        usual = {"model.safetensors"} & names  # others beside it are no part of it
+        files = sorted(usual or {name for name in names if name.endswith(".safetensors")})
         if not files:
             raise ModelMissing(
                 f"{self.folder.name} has no safetensors files", remedy="name a model that was logged, or its directory"

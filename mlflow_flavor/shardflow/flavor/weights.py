@@ -111,8 +111,7 @@ def _planned(
 ) -> Weights:
     if not tensors:
         raise CheckpointUnusable("the model has no tensors in it", remedy="log one that has weights")
-    made = plan(tensors, sharding.method, sharding.max_shard_bytes)
-    made = replace(made, aliases={**made.aliases, **(aliases or {})})
+    made = plan(tensors, sharding.method, sharding.max_shard_bytes, aliases)
     return Weights(made, tuple(shard_sources(made, contents)), made_index(made) if len(made.shards) > 1 else None)
 
 

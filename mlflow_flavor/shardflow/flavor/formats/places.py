@@ -19,7 +19,7 @@ from shardflow.store.sources import walk
 from shardflow.store.store import Store
 from shardflow.transport.url import SCHEME
 
-_AS_LARGE_AS_THEY_ARE = frozenset({"safetensors", "torch", "dcp"})  # formats that code nothing
+_AS_LARGE_AS_THEY_ARE = frozenset({"safetensors", "torch", "torch-zstd", "dcp"})  # code nothing, or only afterwards
 _MOST_CODED = 1000  # no weights become so many times smaller
 _TRIES, _PAUSE_SECONDS, _STAYS_AWAY = 40, 0.05, 3
 

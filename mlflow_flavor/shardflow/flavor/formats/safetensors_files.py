@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.places import files_at, giving_up, remove, require_free
 from shardflow.flavor.formats.state import PIECE_BYTES, State
 from shardflow.flavor.index import INDEX_FILE, made_index
-from shardflow.flavor.plans import Plan, plan, require_nameable
+from shardflow.flavor.plans import Plan, plan
 from shardflow.flavor.shards import ShardSource, shard_sources
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.stored_weights import StoredWeights
@@ -132,9 +131,7 @@ class _Only:
 
 
 def _planned(state: State) -> Plan:
-    require_nameable([], state.aliases)
-    made = plan(list(state.tensors.values()))
-    return dataclasses.replace(made, aliases={**made.aliases, **state.aliases})
+    return plan(list(state.tensors.values()), aliases=state.aliases)
 
 
 def _sources(state: State, made: Plan, directory: str = "") -> Iterator[ShardSource]:

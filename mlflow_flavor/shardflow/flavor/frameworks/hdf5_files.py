@@ -27,9 +27,8 @@ def own_datasets(source: str | Path) -> Iterator[Mapping[str, Any]]:
 
 def require_own_values(source: str | Path) -> None:
     """Refuse a file before another library reads it, which goes wherever the file leads."""
-    if h5py.is_hdf5(source):
-        with own_datasets(source):
-            return
+    with own_datasets(source):
+        return
 
 
 def _checked(file: Any, source: str | Path) -> dict[str, Any]:

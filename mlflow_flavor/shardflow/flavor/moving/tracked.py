@@ -22,7 +22,7 @@ from shardflow.flavor.places import is_store_url, located
 from shardflow.store.store import Store
 
 MOVED_TO, MOVED_FROM = "shardflow.migrated_to", "shardflow.migrated_from"
-_KEPT_ALIAS = re.compile(r"draft|testing|staging|production|archived|v\d+-\d+-\d+(-\w+)?", re.IGNORECASE)
+_KEPT_ALIAS = re.compile(r"draft|testing|staging|production|archived|v\d+-\d+-\d+(-[\w-]+)?", re.ASCII | re.IGNORECASE)
 _RESERVED, _STATUS, _PARENTS, _NUMBER = "shardflow.", "shardflow.status", "shardflow.parents", "shardflow.version"
 
 
