@@ -15,7 +15,7 @@ import re
 import secrets
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -49,6 +49,7 @@ class Attempt:
 
     store: Store
     path: str
+    token: str = field(default_factory=lambda: secrets.token_hex(8), compare=False)
 
     @property
     def url(self) -> str:
@@ -69,12 +70,11 @@ class Attempt:
 
     def leave(self) -> None:
         """Let go of it: from now on, this process too may begin it again where it was interrupted."""
-        for token in [token for token, held in _held.items() if held is self]:
-            del _held[token]
+        _held.pop(self.token, None)
 
 
 _held: WeakValueDictionary[str, Attempt] = WeakValueDictionary()
-"""The attempts of this process that somebody is at, by the token of the claim: one that nobody keeps has nobody."""
+"""The attempts of this process that somebody is at, by their tokens: one that nobody keeps has nobody."""
 
 
 def begun(store: Store, place: str, *, resume: bool) -> Attempt:
@@ -113,12 +113,12 @@ def _claims_if_interrupted(attempt: Attempt) -> list[int] | None:
 
 def _claimed(attempt: Attempt, number: int) -> bool:
     """Take the claim of that number, which follows those that were seen: nobody has come between, or it is taken."""
-    mine = Claim(socket.gethostname(), os.getpid(), psutil.Process().create_time(), secrets.token_hex(8))
+    mine = Claim(socket.gethostname(), os.getpid(), psutil.Process().create_time(), attempt.token)
     try:
         attempt.note(f"claim-{number}.json", msgspec.json.encode(mine), replace=False)
     except PathTaken:
         return False
-    _held[mine.token] = attempt
+    _held[attempt.token] = attempt
     return True
 
 

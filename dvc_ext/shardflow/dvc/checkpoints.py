@@ -131,10 +131,10 @@ class Checkpoints:
         """The training has ended: wait for what is being stored, and name the checkpoint."""
         if self._closed:
             return
+        self._closed = True  # also where this fails: another call must not name an earlier step as the last
         try:
-            self._note_run()
             self._checkpointer.close()
-            self._closed = True
+            self._note_run()
             pointer = self._named()
             self._write(pointer)
             self._tell_mlflow(pointer)

@@ -6,6 +6,7 @@ import time
 from array import array
 from dataclasses import replace
 
+from shardflow.dvc.lacking import lacking_in
 from shardflow.store.catalog import Catalog
 from shardflow.store.commit import Committer, Pending
 from shardflow.store.store import Store
@@ -28,3 +29,4 @@ def give_name(store: Store, source: str, target: str) -> None:
         committer.drain()
     finally:
         committer.close()
+    lacking_in(store).forget(target)

@@ -76,9 +76,8 @@ class StoreFileSystem(StoredFiles):
             if described.is_object(inside):
                 transfers_of(store).send(source, _told(callback))
             else:
-                _free(store, inside)
                 try:
-                    done = store.put(local, inside, md5=True, replace=mode != "create")
+                    done = _put(store, local, inside, replace=mode != "create")
                 except PathTaken:
                     if mode == "create" and self.isfile(path):  # another made it since the look
                         raise FileExistsError(path) from None
@@ -94,8 +93,7 @@ class StoreFileSystem(StoredFiles):
             if described.is_object(inside):
                 transfers_of(store).send(StreamSource.begun(inside, source), lambda _: None)
             else:
-                _free(store, inside)
-                store.put(source, inside, md5=True)
+                _put(store, source, inside)
 
     def get_file(
         self, rpath: str, lpath: Any, callback: Callback = DEFAULT_CALLBACK, outfile: Any = None, **kwargs: Any
@@ -153,11 +151,15 @@ class StoreFileSystem(StoredFiles):
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove files, and with `recursive` all that is below directories."""
+        paths = [path] if isinstance(path, str) else list(path)
         if recursive and maxdepth is None:
-            for each in [path] if isinstance(path, str) else path:
+            for each in paths:
                 self._rm_tree(stripped(each))
             return
-        names = self.expand_path(path, recursive=recursive, maxdepth=maxdepth)
+        # What exists is meant as it is written, even if `x[1].csv` could be a pattern for another file.
+        names = [each for each in paths if not recursive and self.isfile(each)]
+        patterns = [each for each in paths if each not in names]
+        names += self.expand_path(patterns, recursive=recursive, maxdepth=maxdepth) if patterns else []
         self.rm_files([name for name in names if not recursive or self.isfile(name)])
 
     def rm_files(self, paths: Iterable[str]) -> int:
@@ -202,6 +204,14 @@ class StoreFileSystem(StoredFiles):
         if self.ls(path, detail=False):
             raise OSError(errno.ENOTEMPTY, "the directory is not empty", path)
         self._rm_tree(path)
+
+
+def _put(store: Store, source: Path | BinaryIO, inside: str, *, replace: bool = True) -> Progress:
+    """Put a file by itself: one whose name says nothing of its content, or an object of DVC 2."""
+    _free(store, inside)
+    done = store.put(source, inside, md5=True, replace=replace)
+    lacking_in(store).forget(inside)
+    return done
 
 
 def _free(store: Store, inside: str) -> None:

@@ -47,7 +47,11 @@ class Lacking:
         self._look()
         if not self._notes:
             return set()
-        found = {path for path, whole in zip(paths, in_parallel(self._is_whole, paths), strict=True) if not whole}
+        found = {path for path in paths if note_of(key_of(path)) in self._notes}
+        listings = [path for path in paths if described.is_listing(path) and path not in found]
+        # Only listings are read: with threads for all of many files, one note would cost more than the look at them.
+        whole = in_parallel(self._lists_whole_files, listings)
+        found |= {path for path, whole in zip(listings, whole, strict=True) if not whole}
         if found and not self._told:
             self._told = True
             _logger.warning(
@@ -82,16 +86,11 @@ class Lacking:
             self._notes = notes(self._store.transport)
             self._sure_until = monotonic() + SURE_SECONDS
 
-    def _is_whole(self, path: str) -> bool:
-        if note_of(key_of(path)) in self._notes:
-            return False
-        return not described.is_listing(path) or self._lists_whole_files(path)
-
     def _lists_whole_files(self, path: str) -> bool:
-        objects = path.rsplit("/", 2)[0]
+        objects = path[: path.rindex("/") - len("ab")]
         try:
             listed = {str(each["md5"]) for each in json.loads(self.listing(path))}
-            return not any(note_of(key_of(f"{objects}/{md5[:2]}/{md5[2:]}")) in self._notes for md5 in listed)
+            return not any(note_of(key_of(f"{objects}{md5[:2]}/{md5[2:]}")) in self._notes for md5 in listed)
         except (BadPath, CorruptData, PathMissing, ValueError, LookupError, TypeError):
             return False  # it is no listing any more, and is to be sent again as well
 

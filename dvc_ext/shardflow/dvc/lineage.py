@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from shardflow.dvc.locks import Step, downstream, remembered, upstream
@@ -233,11 +234,13 @@ def _data_named(data: str) -> list[Data]:
     if _MD5.fullmatch(data):
         return [Data("", data, "asked for")]
     path, _, rev = data.rpartition("@") if "@" in data else (data, "", "")
-    project = project_around()
-    if project is None:
-        raise DataUntracked(f"this is in no DVC project, so {data} names nothing", remedy="give the MD5, or go there")
+    project = project_around(Path(path).parent)
+    if project is None or project_around() is None:
+        raise DataUntracked(
+            f"{data} names nothing: it, or this directory, is in no DVC project", remedy="give the MD5, or go there"
+        )
     found = tracked(path, rev=rev or "HEAD")
-    return [Data(found.path, found.md5, "asked for"), *_around(project, found.path, rev or "HEAD")]
+    return [Data(found.path, found.md5, "asked for"), *_around(project, project.path_of(path), rev or "HEAD")]
 
 
 def _around(project: Project, path: str, rev: str) -> Iterator[Data]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any, ClassVar
 
 from fsspec.spec import AbstractFileSystem
@@ -76,16 +77,18 @@ class StoredFiles(AbstractFileSystem):  # type: ignore[misc]
         return self._type(path) == "directory"
 
     def files_exist(self, paths: list[str]) -> list[bool]:
-        """For each path whether there is a file of that name, in as few requests as may be."""
+        """For each path whether there is a file of that name that lacks nothing, in as few requests as may be."""
         with as_dvc_tells():
             try:
                 places = [self._places.to_read(stripped(path)) for path in paths]
             except StoreMissing:
                 return [False] * len(paths)
-            stores = {store for store, _ in places}
-            if len(stores) > 1:
-                return [self.isfile(path) for path in paths]
-            return present(stores.pop(), [inside for _, inside in places]) if places else []
+            whole: dict[Store, set[str]] = {}
+            for store in {store for store, _ in places}:
+                wanted = [inside for each, inside in places if each is store]
+                there = [*compress(wanted, present(store, wanted))]
+                whole[store] = {*there} - lacking_in(store).among(there)
+            return [inside in whole[store] for store, inside in places]
 
     def lacking(self, paths: Iterable[str]) -> set[str]:
         """Those of some files that a repair could not make whole, and listings of directories that have such files."""

@@ -90,9 +90,8 @@ class ShardflowFileSystem(ObjectFileSystem):
             return self.fs.exists(path)
         callback.set_size(len(path))
         found = self.fs.files_exist(path)
-        lost = self.fs.lacking(compress(path, found))
         callback.relative_update(len(path))
-        return [there and each not in lost for each, there in zip(path, found, strict=True)]
+        return found
 
     def info(
         self,

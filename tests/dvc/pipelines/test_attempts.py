@@ -6,6 +6,8 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -102,6 +104,26 @@ def test_a_training_is_running_in_this_process_until_it_has_left_or_is_gone(tmp_
     second.leave()
     assert begun(store, "run", resume=True).path == "run/2"  # nobody kept this one
     assert begun(store, "run", resume=True).path == "run/2"
+
+
+def test_a_training_leaves_while_others_begin(tmp_path: Path) -> None:
+    store = Store.init(str(tmp_path / "store"))
+    mine, left = begun(store, "run", resume=True), threading.Event()
+
+    def begin_others() -> None:
+        others = []
+        while not left.is_set():
+            others.append(Attempt(store, "other"))
+            attempts._held[str(len(others))] = others[-1]
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(begin_others)
+        try:
+            for _ in range(200):
+                mine.leave()
+        finally:
+            left.set()
+    assert begun(store, "run", resume=True).path == mine.path
 
 
 def test_two_trainings_that_make_the_store_at_once_both_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,11 @@ import torch
 
 from dvc_support.commands import DVC, Project
 from shardflow.dvc import Checkpoints, Pointer, load_checkpoint
+from shardflow.dvc.attempts import Attempt
 from shardflow.dvc.checkpoints import CheckpointsMisused
 from shardflow.dvc.pointers import CheckpointReplaced, PointerUnusable
 from shardflow.errors import ShardflowError
-from shardflow.flavor.checkpointing.errors import StepMissing
+from shardflow.flavor.checkpointing.errors import SaveFailed, StepMissing
 from shardflow.flavor.checkpointing.retention import Retention
 from shardflow.store.store import Store
 from shardflow.transport import NoSpace
@@ -218,6 +219,48 @@ def test_a_failure_in_the_background_fails_the_training_and_leaves_it_unfinished
             trained(1)
     assert not Pointer.read("checkpoint.json").complete
     assert trained(2) == [1, 2]
+
+
+def test_a_failure_that_the_training_catches_leaves_it_unfinished_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To close it once more, as the end of the block does, does not make the step before the last one."""
+    from shardflow.flavor.checkpointing.steps import Steps
+
+    def full(*_: object) -> None:
+        raise NoSpace("no space left on the store's disk", remedy="make room")
+
+    with Checkpoints(url="store") as checkpoints:
+        checkpoints.save(1, state(1))
+        checkpoints.wait()
+        with monkeypatch.context() as broken:
+            broken.setattr(Steps, "write", full)
+            checkpoints.save(2, state(2))
+            with pytest.raises(SaveFailed, match="no space left"):
+                checkpoints.close()
+    assert not Pointer.read("checkpoint.json").complete
+    assert trained(3) == [2, 3]
+
+
+def test_a_training_that_cannot_name_its_run_has_stored_everything_when_it_says_so(
+    tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else is to go on with it while it stores yet."""
+    from shardflow.flavor.checkpointing.steps import Steps
+
+    def full(*_: object, **__: object) -> None:
+        raise NoSpace("no space left on the store's disk", remedy="make room")
+
+    def slow(*arguments: Any) -> object:
+        time.sleep(0.3)
+        return write(*arguments)
+
+    write = Steps.write
+    monkeypatch.setattr(Steps, "write", slow)
+    checkpoints = Checkpoints(url="store")
+    checkpoints.save(1, state(1))
+    monkeypatch.setattr(Attempt, "note", full)
+    with mlflow.start_run(), pytest.raises(NoSpace):
+        checkpoints.close()
+    assert checkpoints.steps() == [1]
 
 
 TRAIN = """\

@@ -59,6 +59,7 @@ def test_what_was_logged_is_loaded_after_the_data_has_changed(
     file = mlflow.data.get_source(files).load(tmp_path / "then")
     assert Path(file).read_text() == "x,y\n1,2\n"
     images = Path(mlflow.data.get_source(directory).load())
+    mlflow.data.get_source(directory).load(images.parent)  # once more to the same place
     assert {path.name: path.read_text() for path in images.iterdir()} == {"a.txt": "first", "b.txt": "second"}
     shutil.rmtree(images.parent)
 
@@ -80,6 +81,27 @@ def test_the_address_of_an_odd_name_leads_to_it_and_to_no_other(filled: Project,
     for name in names:
         uri = mlflow.data.from_dvc(f"data/{name}").source.uri
         assert Path(resolve_dataset_source(uri).load(tmp_path / "there")).read_text() == name
+
+
+@pytest.mark.parametrize("name", ["data[1]", "all*"])
+def test_a_name_that_looks_like_a_pattern_is_loaded_as_it_is(
+    filled: Project, tracking_uri: str, tmp_path: Path, name: str
+) -> None:
+    """Beside it are names that such a pattern fits."""
+    for directory in (name, "data1", "allx"):
+        (filled.root / directory / "inner[2]").mkdir(parents=True)
+        (filled.root / directory / "part[1].csv").write_text(directory)
+        (filled.root / directory / "inner[2]" / "x*").write_text(f"in {directory}")
+    filled.must("add", name, "data1", "allx")
+    filled.commit()
+    dataset, part = (logged(mlflow.data.from_dvc(path)) for path in (name, f"{name}/part[1].csv"))
+    filled.must("push")
+    for place in (".dvc/cache", name):
+        shutil.rmtree(filled.root / place)
+    there = Path(mlflow.data.get_source(dataset).load(tmp_path / "there"))
+    found = {path.relative_to(there).as_posix(): path.read_text() for path in there.rglob("*") if path.is_file()}
+    assert found == {"part[1].csv": name, "inner[2]/x*": f"in {name}"}
+    assert Path(mlflow.data.get_source(part).load(tmp_path / "part")).read_text() == name
 
 
 def test_a_file_in_a_tracked_directory_is_data_too(

@@ -137,6 +137,21 @@ def test_a_project_inside_of_another_one_has_its_own_data(filled: Project, tmp_p
     assert loaded(source, tmp_path / "there") == "inner"
 
 
+def test_what_holds_a_file_is_looked_for_in_the_project_that_tracks_it(
+    filled: Project, tmp_path: Path, tracking_uri: str
+) -> None:
+    """Both projects have a `data/images` with an `a.txt` in it."""
+    inner = project(filled.root / "inner", str(tmp_path / "remote"))
+    shutil.rmtree(inner.root / ".git")
+    (inner.root / "data" / "images").mkdir(parents=True)
+    (inner.root / "data" / "images" / "a.txt").write_text("inner")
+    inner.must("add", "data/images")
+    filled.commit()
+    asked, around = came_from("inner/data/images/a.txt", mlflow.MlflowClient()).data
+    assert (asked.path, asked.md5) == ("data/images/a.txt", md5("inner"))
+    assert (around.role, around.md5) == ("holds it", tracked("inner/data/images").md5)
+
+
 @pytest.mark.parametrize(("place", "path"), [("../elsewhere", "a"), ("/etc", "a"), ("team/ml", ""), ("team", "/etc")])
 def test_a_project_outside_of_its_repository_is_refused(place: str, path: str) -> None:
     with pytest.raises(DataUnavailable, match="cannot be data of DVC"):

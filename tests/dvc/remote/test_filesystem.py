@@ -134,6 +134,16 @@ def test_a_file_that_cannot_be_looked_at_is_named_and_not_left_out(
     assert f"{filled}/small.txt" in fs.find(filled)
 
 
+def test_a_name_that_looks_like_a_pattern_is_removed_and_no_other(filled: str, fs: StoreFileSystem) -> None:
+    for name in ("x1.csv", "x[1].csv", "y1.csv"):
+        fs.pipe_file(f"{filled}/{name}", b"x")
+    fs.rm(f"{filled}/x[1].csv")
+    assert fs.exists(f"{filled}/x1.csv")
+    assert not fs.exists(f"{filled}/x[1].csv")
+    fs.rm([f"{filled}/x1.csv", f"{filled}/y*.csv"])
+    assert not [each for each in fs.ls(filled, detail=False) if each.endswith(".csv")]
+
+
 def test_a_file_that_is_removed_while_it_is_listed_is_left_out(
     filled: str, fs: StoreFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

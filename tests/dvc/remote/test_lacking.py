@@ -31,7 +31,15 @@ def filled(disk: Place, tmp_path: Path, noise: Noise) -> Project:
 
 
 def pushed(place: Place, root: Path, noise: Noise) -> Project:
-    """A project with a large file, a small one and a directory, all pushed."""
+    """A project with what `added` gives, all pushed."""
+    here = added(place, root, noise)
+    here.must("push")
+    here.commit()
+    return here
+
+
+def added(place: Place, root: Path, noise: Noise) -> Project:
+    """A project that tracks a large file, a small one and a directory."""
     Store.init(place.url, SMALL, place.options)
     here = place.project(root)
     (here.root / "weights.bin").write_bytes(noise(700_000))
@@ -40,9 +48,16 @@ def pushed(place: Place, root: Path, noise: Noise) -> Project:
         (here.root / "data" / f"{number}.bin").write_bytes(bytes([number]) + noise(600_000)[number:])
     (here.root / "notes.txt").write_text("notes")
     here.must("add", "weights.bin", "notes.txt", "data")
-    here.must("push")
-    here.commit()
     return here
+
+
+def as_of_dvc_2(project: Project) -> None:
+    """What it tracks as DVC 2 left it, which has objects right below the cache and the remote."""
+    cache = project.root / ".dvc" / "cache"
+    for directory in (cache / "files" / "md5").iterdir():
+        directory.rename(cache / directory.name)
+    for file in project.root.glob("?*.dvc"):
+        file.write_text(file.read_text().replace("  hash: md5\n", ""))
 
 
 def stored_at(project: Project, name: str) -> str:
@@ -137,6 +152,22 @@ def test_a_damaged_manifest_is_sent_again_too(filled: Project, disk: Place, tmp_
     comes_back(filled, tmp_path / "there", name)
 
 
+def test_objects_of_dvc_2_are_sent_again_too(disk: Place, tmp_path: Path, noise: Noise) -> None:
+    here = added(disk, tmp_path / "here", noise)
+    objects = [listed_at(here, "data/1.bin"), stored_at(here, "weights.bin")]
+    as_of_dvc_2(here)
+    here.must("push")
+    paths = [path.removeprefix("files/md5/") for path in objects]
+    for path in paths:
+        damage(disk, path)
+    assert sorted(repair(disk)) == sorted(paths)
+    assert status(here) == {"data": "new", "data/1.bin": "new", "weights.bin": "new"}
+    here.must("push")
+    assert status(here) == {}
+    assert notes(disk.store.transport) == set()
+    assert check(disk.store, read_data=True).ok
+
+
 def test_another_machine_with_a_full_cache_sends_it_as_well(filled: Project, disk: Place, tmp_path: Path) -> None:
     there = elsewhere(filled, tmp_path / "there")
     there.must("pull")
@@ -162,4 +193,5 @@ def test_data_that_goes_straight_to_the_remote_is_sent_again_too(filled: Project
     damage(disk, path := stored_at(filled, "weights.bin"))
     assert repair(disk) == [path]
     filled.must("add", "--to-remote", str(filled.root / "weights.bin"), "-o", "again.bin")
+    assert notes(disk.store.transport) == set()
     assert check(disk.store, read_data=True).ok

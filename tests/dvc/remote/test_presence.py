@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shardflow.dvc import presence
+from shardflow.dvc.filesystem import StoreFileSystem
 from shardflow.dvc.lacking import Lacking
 from shardflow.dvc.presence import present
 from shardflow.store.lacking import note_lacking
@@ -81,5 +82,16 @@ def test_a_listing_of_a_directory_lacks_what_its_files_lack(store: Store) -> Non
     assert Lacking(store).among([*listings, path_of(2), path_of(4)]) == {listings[0], listings[3], path_of(2)}
 
 
+def test_files_of_several_stores_are_there_where_they_lack_nothing(store: Store, tmp_path: Path) -> None:
+    other = Store.init(str(tmp_path / "other"))
+    for number in range(3):
+        other.put(io.BytesIO(b"other"), path_of(number))
+    note_lacking(store.transport, [key_of(path_of(2))], all_known=False)
+    note_lacking(other.transport, [key_of(path_of(0))], all_known=False)
+    paths = [str(each.url.joined(path_of(number))) for number in range(4) for each in (store, other)]
+    assert StoreFileSystem().files_exist(paths) == [True, False, False, True, False, True, False, False]
+
+
 def test_nothing_is_there_of_nothing(store: Store) -> None:
     assert present(store, []) == []
+    assert StoreFileSystem().files_exist([]) == []
