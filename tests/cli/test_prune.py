@@ -9,7 +9,8 @@ import pytest
 
 from cli.conftest import Command
 from registry.logged import Place, own_place
-from shardflow.registry.references import versions_of
+from shardflow.registry.present import Present
+from shardflow.registry.references import Registered, versions_of
 from shardflow.store.store import Store
 from shardflow.transport import AccessDenied
 
@@ -46,6 +47,20 @@ def test_with_delete_they_go_and_gc_begins(here: Place, shardflow: Command) -> N
     assert names(here) == ["llama/3"]
 
 
+def test_all_versions_are_listed_once(here: Place, shardflow: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    whole = Present._listed
+
+    def counted(present: Present, order: str, *arguments: float) -> list[Registered]:
+        listed.append(order)
+        return whole(present, order, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Present, "_listed", counted)
+    assert shardflow("prune", "llama", "--keep-last", "1", "--delete").code == 0
+    assert listed.count("creation_timestamp ASC") == 1
+    assert names(here) == ["llama/3"]
+
+
 def test_what_the_registry_keeps_is_told_and_counts_as_a_failure(
     here: Place, shardflow: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +74,28 @@ def test_what_the_registry_keeps_is_told_and_counts_as_a_failure(
     done = shardflow("prune", "llama", "--keep-last", "2", "--delete")
     assert done.code == 1
     assert "llama/1 stays: Archive it first (it is in production)" in done.out
+
+
+def test_no_password_is_told(here: Place, shardflow: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def fail(*_: object) -> None:
+        raise MlflowException("API request to http://ada:secret@mlflow/api failed:\ntoo many 500 error responses")
+
+    told = "API request to http://mlflow/api failed: too many 500 error responses"
+    here.client.create_registered_model("far")
+    here.client.create_model_version("far", f"ftp://ada:secret@host/m-{1:032}/artifacts")
+    arguments = ("prune", "far", "--keep-last", "0")
+    with monkeypatch.context() as failing:
+        failing.setattr(MlflowClient, "delete_model_version", fail)
+        assert f"far/1 stays: {told}\n" in shardflow(*arguments, "--delete").out
+    with monkeypatch.context() as failing:
+        failing.setattr(MlflowClient, "delete_logged_model", fail)
+        done = shardflow(*arguments, "--delete")
+    assert f"files of far/1 left at ftp://host/m-{1:032}/artifacts: {told}\n" in done.out
+    assert f"far/1 was removed, its files in ftp://host/m-{1:032}/artifacts not yet\n" in shardflow(*arguments).out
+    assert "secret" not in shardflow(*arguments, "--json").out
 
 
 def test_files_that_are_left_are_told_and_removed_by_the_next_run(

@@ -12,7 +12,8 @@ import pytest
 from registry.logged import Place, own_place
 from shardflow.registry.bases import all_bases, bases_of, children_shown, has_more_children, name_of
 from shardflow.registry.lineage import Name
-from shardflow.registry.pruning import Retention, all_versions, deployed, planned, remove
+from shardflow.registry.present import Present
+from shardflow.registry.pruning import Retention, deployed, planned, remove
 from shardflow.registry.references import Registered
 
 FILES = {"MLmodel": b"flavors: {}"}
@@ -54,7 +55,7 @@ def told(*versions: Registered) -> dict[str, list[str]]:
 
 
 def kept(here: Place) -> dict[str, str]:
-    plan = planned(all_versions(here.client), NONE, 0.0, deployed=deployed(here.client))
+    plan = planned(Present(here.client).versions.values(), NONE, 0.0, deployed=deployed(here.client))
     return {each.version.name: each.reason for each in plan.kept}
 
 
@@ -117,15 +118,16 @@ def test_in_mlflow_s_own_registry_what_may_be_a_base_that_was_renamed_stays(stoc
         stock.client.copy_model_version("models:/llama/1", "tuned")
     else:
         stock.register("tuned", stock.log(FILES), parents(("llama", 1)))
-    before = all_versions(stock.client)
+    before = Present(stock.client).versions
     stock.client.rename_registered_model("llama", "llama-base")
-    plan = planned(all_versions(stock.client), NONE, 0.0)
+    present = Present(stock.client)
+    plan = planned(present.versions.values(), NONE, 0.0)
     stock.client.transition_model_version_stage("tuned", "1", "Production")
     assert kept(stock) == {
         "tuned/1": "in production",
         "llama-base/1": "tuned/1 may have been made from it, when it was called llama/1",
     }
-    done = remove(plan, stock.client)
+    done = remove(plan, present)
     assert dict(done.refused)["llama-base/1"] == "tuned/1 was made from it"
     assert done.versions == ["never-renamed/1"]
     assert len(before) == 3
@@ -134,12 +136,13 @@ def test_in_mlflow_s_own_registry_what_may_be_a_base_that_was_renamed_stays(stoc
 def test_a_base_stays_that_the_tag_names_no_more(here: Place) -> None:
     for name in ("llama", "bert", "tuned"):
         here.register(name, here.log(FILES))
-    plan = planned(all_versions(here.client), NONE, 0.0)
+    present = Present(here.client)
+    plan = planned(present.versions.values(), NONE, 0.0)
     for base in ("llama", "bert"):  # which adds to what it was made from
         here.client.set_model_version_tag("tuned", "1", "shardflow.parents", parents((base, 1))["shardflow.parents"])
     here.client.set_model_version_tag("tuned", "1", "shardflow.status", "staging")
     assert sorted(kept(here)) == ["bert/1", "llama/1", "tuned/1"]
-    assert remove(plan, here.client).versions == [], "although nobody knew of it when the plan was made"
+    assert remove(plan, present).versions == [], "although nobody knew of it when the plan was made"
 
 
 def test_a_base_of_more_versions_than_are_shown_on_it_stays(here: Place) -> None:
@@ -148,8 +151,9 @@ def test_a_base_of_more_versions_than_are_shown_on_it_stays(here: Place) -> None
     for number in range(21):
         here.register(f"tuned-{number:02}", model, parents(("llama", 1)))
     here.register("bert", model)
-    plan = planned([each for each in all_versions(here.client) if each.model == "llama"], NONE, 0.0)
+    present = Present(here.client)
+    plan = planned([each for each in present.versions.values() if each.model == "llama"], NONE, 0.0)
     for number in range(20):
         here.client.delete_model_version(f"tuned-{number:02}", "1")
     here.client.set_model_version_tag("tuned-20", "1", "shardflow.parents", parents(("bert", 1))["shardflow.parents"])
-    assert remove(plan, here.client).refused == [("llama/1", "tuned-20/1 was made from it")]
+    assert remove(plan, present).refused == [("llama/1", "tuned-20/1 was made from it")]

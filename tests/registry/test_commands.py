@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from mlflow import MlflowClient
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import text
 
@@ -14,7 +16,7 @@ from registry.opened import Registry
 from registry.test_trail import without_triggers
 from shardflow.cli.app import commands
 from shardflow.registry import asking
-from shardflow.registry.asking import head_told
+from shardflow.registry.asking import head_told, stages_now
 
 ALLOWS_ALL = "rules: []\n"
 
@@ -151,6 +153,25 @@ def test_a_registry_of_mlflows_own_is_told_so_and_left_alone(
     assert stock_store.get_model_version("llama", 1).tags == {}
 
 
+def test_a_version_that_is_changed_while_all_are_listed_is_not_passed_over(
+    desk: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`audit verify` would not look at it."""
+    client, to_change = MlflowClient(desk.uri, f"shardflow-{desk.uri}"), ["1"]
+    desk.register(versions=4)
+    monkeypatch.setattr(asking, "PAGE", 2)
+    search = MlflowClient.search_model_versions
+
+    def others_change_one(client: MlflowClient, *arguments: Any, **named: Any) -> Any:
+        found = search(client, *arguments, **named)
+        if to_change:
+            client.update_model_version("llama", to_change.pop(), "described")
+        return found
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", others_change_one)
+    assert sorted(number for _, number in stages_now(client)) == [1, 2, 3, 4, 5, 6]
+
+
 def test_audit_is_not_misled_by_what_happens_while_it_reads(desk: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     def told_late(client: object) -> object:
         if desk.statuses()[1] == "draft":
@@ -159,7 +180,7 @@ def test_audit_is_not_misled_by_what_happens_while_it_reads(desk: Registry, monk
 
     monkeypatch.setattr(asking, "head_told", told_late)
     assert shardflow("audit", "verify").stdout.startswith("sound: 4 rows")
-    stages_now, moves = asking.stages_now, iter(["production"])
+    moves = iter(["production"])
 
     def looked_up_late(client: object) -> object:
         for status in moves:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shardflow.registry.keys import KeyUnusable, make_key, private_key
+from shardflow.registry.keys import KeyUnusable, make_key, private_key, public_pem, signer
 from shardflow.registry.policy_files import own_key
+from shardflow.registry.tokens import token_uri
 
 
 def test_a_new_key_is_for_its_owner_only_and_is_never_overwritten(tmp_path: Path) -> None:
@@ -36,6 +37,36 @@ def test_a_key_of_a_kind_that_is_not_known_is_no_file_to_make(
         with pytest.raises(KeyUnusable, match=r"there is no (sigstore|pkcs12) key called .*sigstore:ambient"):
             use()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "pkcs12:token=t;object=ci?pin-value=1234",
+        " pkcs11:token=t;object=ci?pin-value=1234",
+        "pkcs11a:token=t;object=ci;pin-value=1234",
+        "pkcs12:Pin-Value=1234&object=ci",
+        "pkcs12:?module-name=x&pin-value=1234",
+    ],
+)
+def test_a_key_of_a_kind_that_is_not_known_is_refused_without_its_pin(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHARDFLOW_KEY", named)
+    for use in (own_key, make_key, private_key, signer, public_pem):
+        with pytest.raises(KeyUnusable) as refused:
+            use()
+        assert "1234" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["pkcs11", "PKCS11", "Pkcs11"])
+def test_a_key_in_hardware_is_one_in_whatever_letters_its_scheme_is_written(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"{scheme}:token=T;object=ci?pin-value=1234"
+    monkeypatch.setenv("SHARDFLOW_KEY", uri)
+    assert token_uri() == token_uri(uri) == "pkcs11:token=T;object=ci?pin-value=1234"
 
 
 def test_an_encrypted_key_opens_with_its_password_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

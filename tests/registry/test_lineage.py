@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import create_engine, event, insert
 
 from registry.logged import Place, own_place
+from shardflow.registry import moving
 from shardflow.registry.evidence_digests import files_of
 from shardflow.registry.lineage import Lineage, Link, distance, distances, lineage_of, links_of, title, tree
 from shardflow.registry.lineage_page import log_page, page
@@ -80,6 +81,28 @@ def test_a_version_shows_what_it_was_made_from_by_the_name_that_this_has_now(her
     assert told("merged", "1") == [(("renamed", 2), "base"), (("tuned", 1), "base")]
     assert told("served", "1") == [(("renamed", 2), "copy")]
     assert told("renamed", "3") == []
+
+
+def test_a_rename_looks_up_no_version_of_other_models_but_those_that_were_made_from_it(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.register("llama", here.log(FILES))
+    for number in range(5):
+        here.register("tuned", here.log(FILES), parents(("llama", 1)) if number in {1, 3} else {})
+    looked_up: list[tuple[str, int]] = []
+    in_full = moving._standing
+
+    def noted(row: Any) -> moving.Standing:
+        found = in_full(row)
+        looked_up.append((found.facts.model, found.facts.version))
+        return found
+
+    monkeypatch.setattr(moving, "_standing", noted)
+    here.client.rename_registered_model("llama", "renamed")
+    assert set(looked_up) <= {("llama", 1), ("tuned", 2), ("tuned", 4)}
+    for number in ("2", "4"):
+        (link,) = links_of(described(here.client.get_model_version("tuned", number)))
+        assert link.parent == ("renamed", 1)
 
 
 def test_a_model_from_elsewhere_is_called_as_before_when_one_of_that_name_is_renamed(here: Place) -> None:

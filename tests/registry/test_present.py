@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,53 @@ def test_no_version_is_missed_because_another_is_removed_while_pages_are_listed(
 
     monkeypatch.setattr(MlflowClient, "search_model_versions", others_remove_one)
     assert {f"llama/{number}" for number in range(4, 8)} <= set(names(Present(here.client)))
+
+
+def made_from(model: str, version: int) -> dict[str, str]:
+    return {"shardflow.parents": json.dumps([{"model": model, "version": version}])}
+
+
+@pytest.mark.parametrize("page", [1, 2])
+def test_a_name_is_forgotten_that_a_model_had_on_the_first_pages_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    """In MLflow's own registry, what names `llama/3` as its base was made from what is called otherwise by now."""
+    with own_place(tmp_path, gated=False) as stock:
+        model = stock.log({"MLmodel": b"x: 1"})
+        for _ in range(3):
+            stock.register("llama", model)
+        stock.register("tuned", model, made_from("llama", 3))
+        monkeypatch.setattr(present, "PAGE", page)
+        search, new_names = MlflowClient.search_model_versions, ["llama-base"]
+
+        def others_rename_it(client: MlflowClient, *arguments: Any, **named: Any) -> Any:
+            found = search(client, *arguments, **named)
+            if new_names:
+                stock.client.rename_registered_model("llama", new_names.pop())
+            return found
+
+        monkeypatch.setattr(MlflowClient, "search_model_versions", others_rename_it)
+        seen = Present(stock.client)
+        assert names(seen) == ["llama-base/1", "llama-base/2", "llama-base/3", "tuned/1"]
+        assert [each.name for each in seen.made_from(seen.versions["llama-base", 3])] == ["tuned/1"]
+
+
+@BOTH_REGISTRIES
+def test_a_name_is_one_that_nobody_has_as_soon_as_the_last_version_of_it_is_gone(here: Place) -> None:
+    """Then llama/1, which was changed after tuned/1 was made, may be what was called so."""
+    model = here.log({"MLmodel": b"x: 1"})
+    for name in ("llama", "gone", "gone"):
+        here.register(name, model)
+    here.register("tuned", model, made_from("gone", 1))
+    seen = Present(here.client)
+    llama = replace(seen.versions["llama", 1], updated=seen.versions["tuned", 1].created)
+    found = []
+    for number in (1, 2):
+        found.append(seen.made_from(llama))
+        here.client.delete_model_version("gone", str(number))
+        seen.forget(seen.versions["gone", number])
+    assert found == [[], []]
+    assert [each.name for each in seen.made_from(llama)] == ["tuned/1"]
 
 
 def test_a_later_look_lists_only_what_is_new(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import pytest
 
 from registry.logged import Place, own_place
 from shardflow.registry.deployments import Deployment, Outcome
-from shardflow.registry.pruning import DAY, Plan, Retention, all_versions, deployed, planned, remove
+from shardflow.registry.present import Present
+from shardflow.registry.pruning import DAY, Plan, Removed, Retention, deployed, planned, remove
 from shardflow.registry.references import Registered
 from shardflow.store.care.gc import collect
 
@@ -111,6 +112,12 @@ def test_models_that_were_not_named_are_left_alone_and_keep_their_bases() -> Non
     assert list(reasons(plan)) == ["llama/1"]
 
 
+def pruned(here: Place, retention: Retention, among: Callable[[str], bool] = lambda _: True) -> Removed:
+    """What `shardflow prune --delete` does."""
+    present = Present(here.client)
+    return remove(planned(present.versions.values(), retention, NOW, among), present)
+
+
 def stored(here: Place) -> list[str]:
     return [entry.path for entry in here.store.ls(recursive=True)]
 
@@ -120,11 +127,11 @@ def test_what_goes_leaves_the_registry_the_tracking_and_the_store(here: Place) -
     for model in models:
         here.register("llama", model)
     before = here.store.stat().size
-    done = remove(planned(all_versions(here.client), Retention(last=1), NOW), here.client)
+    done = pruned(here, Retention(last=1))
     assert sorted(done.versions) == ["llama/1", "llama/2"]
     assert done.size == 2 * 50_004
     assert here.store.stat().size == before - done.size
-    assert [found.name for found in all_versions(here.client)] == ["llama/3"]
+    assert [found.name for found in Present(here.client).versions.values()] == ["llama/3"]
     assert done.stores == {str(here.store.url)}
     left = here.client.search_logged_models([here.experiment])
     assert [model.model_id for model in left] == [models[2].model_id]
@@ -135,7 +142,7 @@ def test_the_store_frees_what_nothing_else_needs(here: Place) -> None:
 
     for number in range(2):
         here.register("llama", here.log({"MLmodel": b"x: 1", "weights.bin": random.Random(number).randbytes(300_000)}))
-    remove(planned(all_versions(here.client), Retention(last=1), NOW), here.client)
+    pruned(here, Retention(last=1))
     for _ in range(2):
         collect(here.store, grace=0)
     assert sum(info.size for info in here.store.transport.list("packs/")) < 400_000
@@ -146,8 +153,9 @@ def test_files_that_another_version_has_too_stay(here: Place) -> None:
     here.register("llama", model)
     here.register("other", model)
     before = stored(here)
-    plan = planned(all_versions(here.client), NONE, NOW, among=lambda name: name == "llama")
-    done = remove(plan, here.client)
+    present = Present(here.client)
+    plan = planned(present.versions.values(), NONE, NOW, among=lambda name: name == "llama")
+    done = remove(plan, present)
     assert done.versions == ["llama/1"]
     assert stored(here) == before
     assert here.client.get_logged_model(model.model_id)
@@ -166,18 +174,18 @@ def promote(here: Place, model: str, *, gated: bool) -> None:
 
 @BOTH_REGISTRIES
 @pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
-@pytest.mark.parametrize(("pruned", "used"), [("llama", "served"), ("served", "llama")])
+@pytest.mark.parametrize(("gone", "used"), [("llama", "served"), ("served", "llama")])
 def test_a_copy_and_its_original_do_not_take_each_other_s_files(
-    tmp_path: Path, pruned: str, used: str, gated: bool
+    tmp_path: Path, gone: str, used: str, gated: bool
 ) -> None:
     with own_place(tmp_path, gated=gated) as here:
         here.register("llama", here.log({"MLmodel": b"x: 1"}))
         here.client.copy_model_version("models:/llama/1", "served")
         promote(here, used, gated=gated)
         before = stored(here)
-        remove(planned(all_versions(here.client), NONE, NOW, among=lambda name: name == pruned), here.client)
+        pruned(here, NONE, among=lambda name: name == gone)
         assert stored(here) == before
-        assert f"{used}/1" in [found.name for found in all_versions(here.client)]
+        assert f"{used}/1" in [found.name for found in Present(here.client).versions.values()]
 
 
 def test_the_original_of_a_copy_that_stays_is_among_its_bases() -> None:
@@ -191,7 +199,7 @@ def test_a_copy_of_a_copy_has_the_files_although_the_copy_between_is_gone(here: 
     here.client.copy_model_version("models:/between/1", "served")
     here.client.delete_model_version("between", "1")
     before = stored(here)
-    done = remove(planned(all_versions(here.client), NONE, NOW, among=lambda name: name == "llama"), here.client)
+    done = pruned(here, NONE, among=lambda name: name == "llama")
     assert done.versions == ["llama/1"]
     assert stored(here) == before
 
@@ -199,7 +207,7 @@ def test_a_copy_of_a_copy_has_the_files_although_the_copy_between_is_gone(here: 
 def test_copies_that_all_go_take_the_files_and_the_logged_model_along(here: Place) -> None:
     here.register("llama", here.log({"MLmodel": b"x: 1"}))
     here.client.copy_model_version("models:/llama/1", "served")
-    done = remove(planned(all_versions(here.client), NONE, NOW), here.client)
+    done = pruned(here, NONE)
     assert done.versions == ["served/1", "llama/1"]
     assert stored(here) == []
     assert here.client.search_logged_models([here.experiment]) == []
@@ -211,7 +219,7 @@ def test_a_directory_below_which_another_version_has_files_stays(here: Place) ->
     here.client.create_registered_model("adapter")
     here.client.create_model_version("adapter", f"{model.artifact_location}/adapter")
     before = stored(here)
-    remove(planned(all_versions(here.client), NONE, NOW, among=lambda name: name == "llama"), here.client)
+    pruned(here, NONE, among=lambda name: name == "llama")
     assert stored(here) == before
 
 
@@ -221,7 +229,7 @@ def test_a_version_of_a_directory_above_logged_models_leaves_theirs(here: Place)
     here.client.create_registered_model("all")
     here.client.create_model_version("all", model.artifact_location.partition("/models/")[0])
     before = stored(here)
-    done = remove(planned(all_versions(here.client), NONE, NOW, among=lambda name: name == "all"), here.client)
+    done = pruned(here, NONE, among=lambda name: name == "all")
     assert (done.versions, done.left) == (["all/1"], [])
     assert stored(here) == before
 
@@ -230,8 +238,9 @@ def test_what_was_deployed_long_ago_goes(here: Place) -> None:
     for number in (1, 2):
         here.register("llama", here.log({"MLmodel": b"x: %d" % number}))
         here.client.set_model_version_tag("llama", str(number), "shardflow.deployment", '{"target": "eu", "at": 1000}')
-    plan = planned(all_versions(here.client), NONE, NOW, deployed=deployed(here.client))
-    assert remove(plan, here.client).versions == ["llama/1"]
+    present = Present(here.client)
+    plan = planned(present.versions.values(), NONE, NOW, deployed=deployed(here.client))
+    assert remove(plan, present).versions == ["llama/1"]
 
 
 def test_versions_that_were_made_from_each_other_go_together(tmp_path: Path) -> None:
@@ -241,4 +250,4 @@ def test_versions_that_were_made_from_each_other_go_together(tmp_path: Path) -> 
         here.client.set_model_version_tag(
             "llama", "2", "shardflow.parents", version(2, parents=(("llama", 1),)).tags["shardflow.parents"]
         )
-        assert len(remove(planned(all_versions(here.client), NONE, NOW), here.client).versions) == 2
+        assert len(pruned(here, NONE).versions) == 2

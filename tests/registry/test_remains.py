@@ -12,7 +12,8 @@ from mlflow.exceptions import MlflowException
 
 from registry.logged import Place, own_place, write
 from shardflow.errors import CorruptData
-from shardflow.registry.pruning import Removed, Retention, all_versions, planned, remove
+from shardflow.registry.present import Present
+from shardflow.registry.pruning import Removed, Retention, planned, remove
 from shardflow.registry.remains import noted
 from shardflow.store.store import Store
 from shardflow.transport import AccessDenied
@@ -39,8 +40,8 @@ def from_directory(here: Place, name: str = "plain") -> str:
 
 
 def prune(here: Place) -> Removed:
-    plan = planned(all_versions(here.client), Retention(last=0), 0.0)
-    return remove(plan, here.client, begun=noted(here.client))
+    present = Present(here.client)
+    return remove(planned(present.versions.values(), Retention(last=0), 0.0), present, begun=noted(here.client))
 
 
 def stored(here: Place) -> list[str]:
@@ -118,7 +119,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
 ) -> None:
     registering(here)
     kill(here, monkeypatch, owner, moment)
-    assert all_versions(here.client) == []
+    assert Present(here.client).versions == {}
     prune(here)
     assert stored(here) == []
     assert here.client.search_logged_models([here.experiment]) == []
@@ -133,7 +134,7 @@ def test_a_version_that_was_only_noted_when_the_run_was_killed_has_its_files(
     kill(here, monkeypatch, MlflowClient, "delete_model_version")
     (begun,) = noted(here.client)
     assert begun.name == "llama/1"
-    done = remove(planned([], Retention(), 0.0), here.client, begun=[begun])
+    done = remove(planned([], Retention(), 0.0), Present(here.client), begun=[begun])
     assert (done.finished, done.left, stored(here)) == ([], [], before)
     assert tags(here, "llama") == {}
 
@@ -173,7 +174,7 @@ def test_what_is_registered_once_more_before_the_next_run_stays(here: Place, mon
     location = from_directory(here)
     interrupted(here, monkeypatch)
     here.client.create_model_version("plain", location)
-    done = remove(planned([], Retention(), 0.0), here.client, begun=noted(here.client))
+    done = remove(planned([], Retention(), 0.0), Present(here.client), begun=noted(here.client))
     assert (done.finished, done.left) == ([], [])
     assert stored(here) == ["somewhere/plain/weights.bin"]
     assert noted(here.client) == []

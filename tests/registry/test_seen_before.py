@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
@@ -17,7 +18,7 @@ from registry.opened import Registry
 from registry.policies import key_entry
 from shardflow.registry import evidence_digests, evidence_statements, signing
 from shardflow.registry.evidence import Subject, facts_of
-from shardflow.registry.evidence_digests import SIGNATURE_FILE, files_of
+from shardflow.registry.evidence_digests import PAGE_FILE, SIGNATURE_FILE, files_of
 from shardflow.registry.evidence_statements import stated
 from shardflow.registry.facts import facts_row
 from shardflow.registry.gathering import gate_for, subject_of
@@ -27,6 +28,7 @@ from shardflow.registry.signing import checked, signed, store_beside, stored_sig
 from shardflow.registry.statements import Statement, add_statement
 from shardflow.registry.terms import Actor, Facts, Move, Status
 from shardflow.store.noted import noting_sha256
+from shardflow.store.paths import key_of
 from shardflow.store.store import Store
 
 WANTED = ("verdicts", "approvals", "signed_by")
@@ -149,11 +151,40 @@ def test_what_is_the_same_is_checked_once(subject: Subject, key: Path, monkeypat
     first = facts(subject, ada)
     for module, name in (
         (evidence_digests, "_held"),
+        (evidence_digests, "came_later"),
         (evidence_statements, "_checked"),
         (signing, "problem_with"),
     ):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("it was checked again"))
     assert facts(subject, ada) == first
+
+
+def test_what_came_later_is_looked_into_again_once_it_is_another_file_below_the_same_digest(subject: Subject) -> None:
+    write(subject.location, PAGE_FILE, b"<p>where it comes from</p>\n" * 100)
+    assert [PAGE_FILE in files_of(subject.location) for _ in range(2)] == [False, False]
+    forge(subject.location, PAGE_FILE)
+    assert [PAGE_FILE in files_of(subject.location) for _ in range(2)] == [True, True], "it is no text any more"
+
+
+def test_a_text_that_is_in_the_place_of_a_file_only_while_that_is_looked_into_tells_nothing_of_it(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever may write to a store could have a file of weights taken for a page, for good."""
+    write(subject.location, PAGE_FILE, bytes(range(256)) * 10)
+    store, path = Store.find(subject.location)
+    listed = store.transport.read(key_of(f"{path}/{PAGE_FILE}"))
+    look = evidence_digests.came_later
+
+    def somebody_swaps_it(*given: Any) -> frozenset[str]:
+        write(subject.location, PAGE_FILE, b"<p>a page</p>\n" * 200)
+        later = look(*given)
+        store.transport.write(key_of(f"{path}/{PAGE_FILE}"), listed)
+        return later
+
+    monkeypatch.setattr(evidence_digests, "came_later", somebody_swaps_it)
+    assert PAGE_FILE in files_of(subject.location)
+    monkeypatch.undo()
+    assert PAGE_FILE in files_of(subject.location)
 
 
 def test_what_does_not_hold_and_what_an_identity_signed_is_checked_every_time(

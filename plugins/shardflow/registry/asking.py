@@ -10,6 +10,7 @@ from shardflow.errors import ShardflowError
 from shardflow.registry.audit import Entry, Head
 from shardflow.registry.deployments import Deployment, Outcome
 from shardflow.registry.history_search import ROW_TAG, Question
+from shardflow.registry.references import pages
 
 PAGE = 1000
 MORE_THAN_SHOWN = 1 << 62  # for somebody who may not even know
@@ -66,7 +67,7 @@ def head_told(client: Any) -> Head | None:
 
 def stages_now(client: Any) -> dict[tuple[str, int], str]:
     """Every version and its stage."""
-    return {(one.name, int(one.version)): one.current_stage for one in _pages(client, "")}
+    return {(one.name, int(one.version)): one.current_stage for page in pages(client, size=PAGE) for one in page}
 
 
 def _rows_there(client: Any) -> int:
@@ -79,8 +80,8 @@ def _rows(client: Any, question: Question, token: str | None = None) -> Iterator
     from mlflow.exceptions import MlflowException  # noqa: PLC0415  # takes a second
 
     try:
-        for found in _pages(client, question.as_filter(), token):
-            yield json.loads(found.tags[ROW_TAG])
+        for page in pages(client, question.as_filter(), size=PAGE, token=token):
+            yield from (json.loads(found.tags[ROW_TAG]) for found in page)
     except MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
@@ -88,15 +89,6 @@ def _rows(client: Any, question: Question, token: str | None = None) -> Iterator
             "the registry keeps no history: it is MLflow's own",
             remedy="start the server with --registry-store-uri shardflow-..., or set MLFLOW_REGISTRY_URI so",
         ) from error
-
-
-def _pages(client: Any, wanted: str, token: str | None = None) -> Iterator[Any]:
-    while True:
-        page = client.search_model_versions(wanted, max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _without(row: dict[str, Any], name: str) -> dict[str, Any]:

@@ -13,15 +13,11 @@ from contextlib import suppress
 
 import yaml
 
-from shardflow.registry.remembered import Remembered
-
 MLMODEL = "MLmodel"
 LARGEST, LARGEST_MLMODEL = 64 << 20, 4 << 20  # in bytes, of a text that is looked into here
-_MOST_REMEMBERED = 5_000
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_seen = Remembered[frozenset[str]](_MOST_REMEMBERED)
 
 
 def came_later(names: Collection[str], sizes: Mapping[str, int], content: Callable[[str], bytes]) -> frozenset[str]:
@@ -30,9 +26,8 @@ def came_later(names: Collection[str], sizes: Mapping[str, int], content: Callab
     if not there or sizes.get(MLMODEL, 0) > LARGEST_MLMODEL:
         return frozenset()
     mlmodel = content(MLMODEL) if MLMODEL in sizes else b""
-    named = _seen.of(lambda: _named(mlmodel, names), mlmodel, repr(sorted(names)).encode())
     text = (name for name in there if sizes[name] <= LARGEST and _is_text(content(name)))
-    return frozenset(text) - named
+    return frozenset(text) - _named(mlmodel, names)
 
 
 def _named(mlmodel: bytes, names: Collection[str]) -> frozenset[str]:

@@ -156,6 +156,12 @@ def parents_text(parents: Iterable[Parent]) -> str:
     return msgspec.json.encode(list(parents)).decode()
 
 
+def edges_text(edges: Iterable[Edge]) -> str:
+    """The parents of one version, by the edges to them, as the value of the same tag."""
+    ends = sorted((edge.parent_model, edge.parent_version, edge.relation) for edge in edges)
+    return parents_text(Parent(*end) for end in ends)  # type: ignore[arg-type]
+
+
 def _place(key: str, text: str) -> str:
     if not 0 < len(text) <= LONGEST_PLACE or not is_legible_line(text):
         raise ShardflowError(

@@ -29,8 +29,9 @@ from shardflow.registry.remembered import Remembered
 from shardflow.store import known
 from shardflow.store.care.noting import digests, note_sha256
 from shardflow.store.errors import StoreMissing
-from shardflow.store.manifest import decode_contents
-from shardflow.store.store import Store
+from shardflow.store.manifest import decode_contents, decode_manifest
+from shardflow.store.reader import Reader
+from shardflow.store.store import Store, reading_budget
 from shardflow.transport.url import SCHEME, StoreURL
 
 SIGNATURE_FILE = "model.sig"
@@ -39,10 +40,15 @@ BESIDE = frozenset({SIGNATURE_FILE, PAGE_FILE, "registered_model_meta"})
 """What files are called that come to a model after it was logged, and then are no part of what evidence is about."""
 _LOOKED_INTO = BESIDE | {MLMODEL}
 MOST_UNDERSTOOD = 20_000  # manifests, each by a digest of its bytes: some MB
+_MOST_LOOKED_INTO = 5_000  # models
 
 
 class FilesMissing(ShardflowError):
     """A place where the files of a model should be, and are not."""
+
+
+class FileChanged(ShardflowError):
+    """A file that is not the same any more as when its digests were computed."""
 
 
 class DigestWrong(ShardflowError):
@@ -72,7 +78,8 @@ def files_of(location: str) -> dict[str, ModelFile]:
         found = _in_store(location)
     else:
         with on_disk(location) as directory:
-            found = _without_what_came_later(dict(_below(directory)), lambda name: (directory / name).read_bytes())
+            below = dict(_below(directory))
+            found = _without_what_came_later(below, lambda name: _read_as_hashed(directory / name, below[name]))
     if not found:
         raise FilesMissing(f"there are no files at {location}", remedy="name a model that was logged to the end")
     return {path: found[path] for path in sorted(found)}
@@ -164,6 +171,7 @@ def behind_server(location: str) -> str:
 
 
 _understood = Remembered["ModelFile | None"](MOST_UNDERSTOOD)
+_later = Remembered[frozenset[str]](_MOST_LOOKED_INTO)
 
 
 def _in_store(location: str) -> dict[str, ModelFile]:
@@ -181,17 +189,24 @@ def _in_store(location: str) -> dict[str, ModelFile]:
                 looked_into[path[skipped:]] = data
 
     def content(name: str) -> bytes:
-        inline = decode_contents(looked_into[name], name).inline
-        if inline is not None:
-            return inline
-        with store.open(joined(root, name)) as opened:
+        # By the manifest that was listed: at its path there may be another file by now.
+        store.config.check("read", str(store.url))
+        path = joined(root, name)
+        with Reader(path, store.transport, decode_manifest(looked_into[name], path), reading_budget()) as opened:
             return opened.read()
 
     return _without_what_came_later(found, content)
 
 
 def _without_what_came_later(found: dict[str, ModelFile], content: Callable[[str], bytes]) -> dict[str, ModelFile]:
-    later = came_later(BESIDE, {name: found[name].size for name in _LOOKED_INTO if name in found}, content)
+    """The files that a model consists of.
+
+    What came later follows from the digests of what is looked into, as long as `content` gives what has these digests
+    and nothing else: of a file in a store, the chunks of these names, for its writer may have lied about the rest.
+    """
+    held = {name: found[name] for name in sorted(_LOOKED_INTO) if name in found}
+    sizes = {name: file.size for name, file in held.items()}
+    later = _later.of(lambda: came_later(BESIDE, sizes, content), repr(held).encode())
     return {path: file for path, file in found.items() if path not in later}
 
 
@@ -211,6 +226,13 @@ def _below(directory: Path) -> Iterator[tuple[str, ModelFile]]:
     for path in directory.rglob("*"):
         if path.is_file():
             yield path.relative_to(directory).as_posix(), _hashed(path)
+
+
+def _read_as_hashed(path: Path, file: ModelFile) -> bytes:
+    data = path.read_bytes()
+    if blake3(data).hexdigest() != file.blake3:
+        raise FileChanged(f"{path} changed while it was being read", remedy="try again once nothing writes to it")
+    return data
 
 
 def _hashed(path: Path) -> ModelFile:

@@ -14,10 +14,10 @@ from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from shardflow.errors import ShardflowError
 from shardflow.registry.identities import IdentitySigner, identity_signer
-from shardflow.registry.tokens import KEY_VARIABLE, TokenSigner, token_uri
+from shardflow.registry.tokens import KEY_VARIABLE, TokenSigner, token_uri, without_pin
 
 PASSWORD_VARIABLE = "SHARDFLOW_KEY_PASSWORD"  # noqa: S105  # its name
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 class KeyUnusable(ShardflowError):
@@ -30,7 +30,7 @@ def key_path(path: str | Path | None = None) -> Path:
     if named:
         if scheme := _SCHEME.match(str(named)):
             raise KeyUnusable(
-                f"there is no {scheme[1]} key called {str(named)[scheme.end() :]}",
+                f"there is no {scheme[1]} key called {without_pin(str(named))[scheme.end() :]}",
                 remedy="name a file, a PKCS #11 URI, sigstore:ambient or sigstore:browser",
             )
         return Path(named)

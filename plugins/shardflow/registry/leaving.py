@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from shardflow.registry.audit import DELETED
 from shardflow.registry.children import show_children
-from shardflow.registry.claims import PARENTS_TAG, Parent, parents_text
+from shardflow.registry.claims import PARENTS_TAG, edges_text
 from shardflow.registry.deployments import rename_deployments
 from shardflow.registry.facts import forget_facts, rename_facts
 from shardflow.registry.lifecycle import IN_USE
 from shardflow.registry.moving import standings, write_tag
-from shardflow.registry.parents import Edge, children_of, forget_edges, parents_of, rename_edges
+from shardflow.registry.naming import name_with_version
+from shardflow.registry.parents import children_of, forget_edges, parents_of, rename_edges
 from shardflow.registry.refusals import CONFLICT, Refused
 from shardflow.registry.statements import forget_statements, rename_statements
 from shardflow.registry.tables import Database
@@ -68,16 +69,6 @@ def take_along(db: Database, model: str, new_name: str) -> None:
 
 def _show_parents(db: Database, children: set[tuple[str, int]]) -> None:
     """Write on versions what they were made from, also on copies, whose source has the name that is gone."""
-    for model in sorted({child for child, _ in children}):
-        for number in sorted(standing.facts.version for standing in standings(db, model)):
-            if (model, number) in children:
-                parents = sorted((_parent(edge) for edge in parents_of(db, model, number)), key=_as_called)
-                write_tag(db, model, number, PARENTS_TAG, parents_text(parents))
-
-
-def _parent(edge: Edge) -> Parent:
-    return Parent(edge.parent_model, edge.parent_version, edge.relation)  # type: ignore[arg-type]
-
-
-def _as_called(parent: Parent) -> tuple[str, int]:
-    return parent.model, parent.version
+    for model, number in sorted(children):
+        if name_with_version(db, model, number):  # edges stay when a version goes
+            write_tag(db, model, number, PARENTS_TAG, edges_text(parents_of(db, model, number)))

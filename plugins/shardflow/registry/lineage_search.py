@@ -14,7 +14,7 @@ from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 from sqlalchemy import and_, select, union
 
-from shardflow.registry.claims import PARENTS_TAG, Parent, parents_text
+from shardflow.registry.claims import PARENTS_TAG, edges_text
 from shardflow.registry.parents import Edge, ancestors, descendants, edges_down, edges_up
 from shardflow.registry.references import STATUS_TAG
 from shardflow.registry.tables import VERSIONS, Database
@@ -34,7 +34,7 @@ def relatives(db: Database, model: str, version: int) -> list[ModelVersion]:
     """A version with all that it descends from and all that descends from it."""
     edges = {*edges_up(db, model, version), *edges_down(db, model, version)}
     parents: dict[Name, list[Edge]] = {}
-    for edge in sorted(edges, key=lambda edge: (edge.parent_model, edge.parent_version)):
+    for edge in edges:
         parents.setdefault((edge.child_model, edge.child_version), []).append(edge)
     line = union(select(ancestors(db, model, version)), select(descendants(db, model, version))).subquery("line")
     joined = line.join(_VERSION, and_(*_OURS, _VERSION.c.name == line.c.model, _VERSION.c.version == line.c.version))
@@ -50,12 +50,7 @@ def _name(row: Sequence[Any]) -> Name:
 
 def _described(row: Sequence[Any], parents: dict[Name, list[Edge]]) -> ModelVersion:
     name, version, *told, standing, semantic = row
-    tags = {STATUS_TAG: standing, VERSION_TAG: semantic, PARENTS_TAG: _text(parents.get((name, version)))}
+    of = parents.get((name, version))
+    tags = {STATUS_TAG: standing, VERSION_TAG: semantic, PARENTS_TAG: edges_text(of) if of else None}
     shown = [ModelVersionTag(key, value) for key, value in tags.items() if value]
     return ModelVersion(name, str(version), *told, tags=shown)
-
-
-def _text(edges: list[Edge] | None) -> str | None:
-    if not edges:
-        return None
-    return parents_text(Parent(edge.parent_model, edge.parent_version, edge.relation) for edge in edges)  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ where its files are, is asked for once; whatever else matters is asked of the fe
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,7 @@ PAGE, NEWEST = 1000, 100
 """So many versions are asked for at once, and when only a few can be new."""
 _CLOCKS = 900.0
 """Seconds by which the clocks of a registry's servers may differ."""
+_LOGGED = re.compile(r"models:/(m-[0-9a-f]{32})")
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Present:
     client: Any
     versions: dict[Name, Registered] = field(init=False, default_factory=dict)
     _bases: dict[Name, set[Name]] = field(init=False, default_factory=dict)
+    _models: Counter[str] = field(init=False, default_factory=Counter)
     _locations: dict[tuple[Name, float], str] = field(init=False, default_factory=dict)
     _newest: float = field(init=False, default=0.0)
 
@@ -70,7 +74,10 @@ class Present:
 
     def in_use(self, location: str) -> bool:
         """Whether any version has files there, above or below."""
-        return bool(self._there(lambda _, each: self._is_there(each, location)))
+        of_a_model = MODEL_ID.search(location) is not None
+        return bool(
+            self._there(lambda _, each: _may_share(each, location, of_a_model) and self._is_there(each, location))
+        )
 
     def location(self, version: Registered) -> str:
         """Where a version has its files. A model as its source does not tell: it may be a version that is gone."""
@@ -84,15 +91,13 @@ class Present:
 
     def forget(self, version: Registered) -> None:
         """A version was removed by the caller."""
-        self.versions.pop(name_of(version), None)
-        self._bases.pop(name_of(version), None)
+        if self.versions.pop(name_of(version), None):
+            del self._bases[name_of(version)]
+            self._models[version.model] -= 1
 
     def _descends(self, child: Registered, bases: Iterable[Name], base: Registered) -> bool:
         called = name_of(base)
-        return any(each == called or (may_be(base, each, child) and not self._has(each[0])) for each in bases)
-
-    def _has(self, model: str) -> bool:
-        return any(model == each for each, _ in self.versions)
+        return any(each == called or (may_be(base, each, child) and not self._models[each[0]]) for each in bases)
 
     def _further_children(self, base: Registered) -> set[Name]:
         found = (link for each in relatives(base, self.client) for link in links_of(each))
@@ -110,8 +115,6 @@ class Present:
     def _is_there(self, version: Registered, location: str) -> bool:
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-        if not _may_share(version, location):
-            return False
         try:
             other = self.location(version)
         except MlflowException as error:
@@ -121,41 +124,42 @@ class Present:
         return f"{other}/".startswith(f"{location}/") or f"{location}/".startswith(f"{other}/")
 
     def _learn_all(self) -> None:
-        self.versions, self._bases = {}, {}
+        self.versions, self._bases, self._models = {}, {}, Counter()
         self._learn(self._listed("creation_timestamp ASC", PAGE))
 
     def _learn_newest(self) -> None:
         self._learn(self._listed("creation_timestamp DESC", NEWEST, self._newest - _CLOCKS))
 
-    def _listed(self, order: str, size: int, since: float = 0.0) -> Iterable[Registered]:
+    def _listed(self, order: str, size: int, since: float = 0.0) -> list[Registered]:
         """Page by page, as far as a page reaches back to before `since`.
 
         Again until nothing is new: a version is hidden if another one is removed while a listing goes on to a page.
+        What the last time did not show may have another name by now, or be gone.
         """
         listed: dict[Name, Registered] = {}
         while True:
-            before, count = len(listed), 0
+            before, count, shown = len(listed), 0, dict[Name, Registered]()
             for count, page in enumerate(pages(self.client, order=order, size=size), 1):  # noqa: B007  # counts pages
                 found = [described(each) for each in page]
-                listed |= {name_of(each): each for each in found}
+                shown |= {name_of(each): each for each in found}
                 if not found or found[-1].created < since:
                     break
+            listed |= shown
             if count <= 1 or len(listed) == before:
-                return listed.values()
+                return [each for name, each in listed.items() if name in shown or self.now(each)]
 
     def _learn(self, versions: Iterable[Registered]) -> None:
         for version in versions:
+            self._models[version.model] += name_of(version) not in self.versions
             self.versions[name_of(version)] = version
             self._bases[name_of(version)] = bases_of(version)
             self._newest = max(self._newest, version.created)
 
 
-def _may_share(version: Registered, location: str) -> bool:
+def _may_share(version: Registered, location: str, of_a_model: bool) -> bool:
     """A logged model has a directory of its own, named by its id: who was registered from another need not be asked.
 
     A location in no such directory may be above all of them.
     """
-    model = version.model_id
-    if model is None or version.source != f"models:/{model}":
-        return True
-    return model in location or not MODEL_ID.search(location)
+    own = _LOGGED.fullmatch(version.source)
+    return own is None or not of_a_model or own[1] in location

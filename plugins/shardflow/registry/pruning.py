@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from shardflow.errors import ShardflowError
+from shardflow.errors import ShardflowError, without_passwords
 from shardflow.registry.asking import NotARegistry, deployments_of
 from shardflow.registry.bases import all_bases, name_of
 from shardflow.registry.deployments import DEPLOYMENT_TAG, Deployment, Outcome, running
@@ -121,7 +121,7 @@ def planned(
 
 
 def remove(
-    plan: Plan, client: Any, told: Callable[[Registered], None] = lambda _: None, begun: Iterable[Remains] = ()
+    plan: Plan, present: Present, told: Callable[[Registered], None] = lambda _: None, begun: Iterable[Remains] = ()
 ) -> Removed:
     """Remove what a plan says, and what earlier runs have left to remove.
 
@@ -129,7 +129,7 @@ def remove(
     """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415  # takes a second
 
-    done, present = Removed(), Present(client)
+    done = Removed()
     done.finished += [remains.name for remains in begun if _clear(remains, present, done)]
     waiting = {name_of(version): plan.bases.get(name_of(version), ()) for version in plan.going}
     for version in plan.going:
@@ -195,7 +195,7 @@ def _clear(remains: Remains, present: Present, done: Removed) -> bool:
     try:
         cleared = clear(remains, present)
     except (MlflowException, ShardflowError, OSError) as error:
-        done.left.append(Left(remains.name, remains.location, _sentence(error)))
+        done.left.append(Left(remains.name, without_passwords(remains.location), _sentence(error)))
         if not isinstance(error, NotItsOwn):
             return False
     if cleared.store:
@@ -207,13 +207,9 @@ def _clear(remains: Remains, present: Present, done: Removed) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    """One line; MLflow's exceptions have a message without their code."""
+    """One line; MLflow's exceptions have a message without their code, and may have a whole URL in it."""
     told = str(error) if isinstance(error, ShardflowError) else getattr(error, "message", None) or str(error)
-    return " ".join(told.split())
-
-
-def all_versions(client: Any) -> list[Registered]:
-    return list(Present(client).versions.values())
+    return without_passwords(" ".join(told.split()))
 
 
 def deployed(client: Any, model: str | None = None, version: int | None = None) -> list[Deployment]:

@@ -135,10 +135,16 @@ def every(client: Any, wanted: str | None = None) -> Iterator[Any]:
 
 
 def pages(
-    client: Any, wanted: str | None = None, order: str = "creation_timestamp ASC", size: int = 1000
+    client: Any,
+    wanted: str | None = None,
+    order: str = "creation_timestamp ASC",
+    size: int = 1000,
+    token: str | None = None,
 ) -> Iterator[list[Any]]:
-    """What a search finds, by default in an order in which no version leaves its place when it is changed."""
-    token = None
+    """What a search finds, by default in an order in which no version leaves its place when it is changed.
+
+    A token lets it begin later.
+    """
     while True:
         page = client.search_model_versions(wanted, max_results=size, order_by=[order], page_token=token)
         yield page

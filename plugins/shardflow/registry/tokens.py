@@ -6,6 +6,7 @@ model-signing, which signs models with such keys, finds the token and opens it h
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -18,6 +19,7 @@ from shardflow.errors import ShardflowError
 
 KEY_VARIABLE = "SHARDFLOW_KEY"
 SCHEME = "pkcs11:"
+_PIN = re.compile(r"\?|[;&]?pin-(?:value|source)=", re.IGNORECASE)
 
 
 class TokenUnusable(ShardflowError):
@@ -27,7 +29,8 @@ class TokenUnusable(ShardflowError):
 def token_uri(named: object = None) -> str | None:
     """The URI of the key that is named here, or else by SHARDFLOW_KEY, if that is one in hardware."""
     text = str(named or os.environ.get(KEY_VARIABLE) or "")
-    return text if text.startswith(SCHEME) else None
+    scheme, rest = text[: len(SCHEME)], text[len(SCHEME) :]
+    return f"{SCHEME}{rest}" if scheme.lower() == SCHEME else None
 
 
 class TokenSigner(Signer):
@@ -57,7 +60,7 @@ class TokenSigner(Signer):
     ) -> TokenSigner:
         found = cls(priv_key_uri)
         if found.public_key.keyid != public_key.keyid:
-            raise TokenUnusable(f"{_shown(priv_key_uri)} is another key", remedy="name the key of this token")
+            raise TokenUnusable(f"{without_pin(priv_key_uri)} is another key", remedy="name the key of this token")
         return found
 
     def sign(self, payload: bytes) -> Signature:
@@ -89,9 +92,9 @@ def in_words(uri: str) -> Iterator[None]:
             "PyKCS11 is not installed, which keys in hardware need", remedy="pip install 'model-signing[pkcs11]'"
         ) from None
     except token_errors() as error:
-        reason = " ".join(str(error).replace(uri, _shown(uri)).split())[:200]
+        reason = " ".join(str(error).replace(uri, without_pin(uri)).split())[:200]
         raise TokenUnusable(
-            f"{_shown(uri)} cannot be used: {reason or type(error).__name__}",
+            f"{without_pin(uri)} cannot be used: {reason or type(error).__name__}",
             remedy="check the URI: its token, object, module-path, and pin-value or pin-source",
         ) from None
 
@@ -105,6 +108,6 @@ def token_errors() -> tuple[type[Exception], ...]:
     return (ValueError, OSError, driver.PyKCS11Error)
 
 
-def _shown(uri: str) -> str:
-    """A URI without its query, where a PIN may be."""
-    return uri.partition("?")[0]
+def without_pin(uri: str) -> str:
+    """A URI without its query, where a PIN may be; and without what follows one that was written elsewhere."""
+    return _PIN.split(uri, maxsplit=1)[0]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry.evidence.samples import FILES
 from registry.logged import Place, write
-from shardflow.registry.evidence_digests import FilesMissing, digest_of, files_of
+from shardflow.registry import evidence_digests
+from shardflow.registry.evidence_digests import FileChanged, FilesMissing, digest_of, files_of
 from shardflow.registry.references import Registered
 
 
@@ -83,6 +85,21 @@ def test_a_long_page_beside_a_model_is_no_part_of_it_and_neither_is_one_on_disk(
     assert digest_of(files_of(str(tmp_path / "copy"))) == digest_of(files_of(version.location))
     (tmp_path / "copy" / "lineage.html").write_bytes(BINARY)
     assert digest_of(files_of(str(tmp_path / "copy"))) != digest_of(files_of(version.location))
+
+
+def test_a_file_on_disk_that_changes_between_two_looks_at_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = evidence_digests.came_later
+
+    def somebody_writes(*given: Any) -> frozenset[str]:
+        (tmp_path / "model.sig").write_bytes(TEXT)
+        return look(*given)
+
+    (tmp_path / "model.sig").write_bytes(BINARY)
+    monkeypatch.setattr(evidence_digests, "came_later", somebody_writes)
+    with pytest.raises(FileChanged, match=r"model\.sig changed while it was being read"):
+        files_of(str(tmp_path))
 
 
 def test_a_place_without_files_is_told(here: Place) -> None:

@@ -11,6 +11,7 @@ import click
 from shardflow.cli.run import Run, json_option, quiet_option
 from shardflow.cli.text import columns
 from shardflow.cli.units import count, moment, size
+from shardflow.errors import without_passwords
 
 if TYPE_CHECKING:
     from shardflow.registry.pruning import Plan, Removed
@@ -47,7 +48,8 @@ def command(
     """
     from shardflow.cli.registry import client
     from shardflow.registry.policy.patterns import matches
-    from shardflow.registry.pruning import Retention, all_versions, deployed, planned, remove
+    from shardflow.registry.present import Present
+    from shardflow.registry.pruning import Retention, deployed, planned, remove
     from shardflow.registry.remains import noted
 
     if collect and not delete:
@@ -59,10 +61,10 @@ def command(
 
     with client() as mlflow:
         begun = [each for each in noted(mlflow) if named(each.model)]
-        versions, history = all_versions(mlflow), deployed(mlflow)
-        plan = planned(versions, retention, time.time(), named, history)
-        removed = remove(plan, mlflow, begun=begun) if delete else None
-    there = {each.name for each in versions}
+        history, present = deployed(mlflow), Present(mlflow)
+        there = {each.name for each in present.versions.values()}
+        plan = planned(present.versions.values(), retention, time.time(), named, history)
+        removed = remove(plan, present, begun=begun) if delete else None
     unfinished = [each for each in begun if each.name not in there]
     run.give(_document(plan, removed, unfinished), _lines(plan, removed, unfinished))
     for url in sorted(removed.stores) if removed and collect else ():
@@ -74,8 +76,8 @@ def command(
 def _document(plan: Plan, removed: Removed | None, unfinished: list[Remains]) -> dict[str, object]:
     kept = [{"version": each.version.name, "reason": each.reason} for each in plan.kept]
     going = [each.name for each in plan.going]
-    found = [{"version": each.name, "location": each.location} for each in unfinished]
-    document = {"dry_run": removed is None, "going": going, "kept": kept, "unfinished": found}
+    left = [{"version": each.name, "location": without_passwords(each.location)} for each in unfinished]
+    document = {"dry_run": removed is None, "going": going, "kept": kept, "unfinished": left}
     return {**document, **(removed.as_dict() if removed else {})}
 
 
@@ -84,7 +86,8 @@ def _lines(plan: Plan, removed: Removed | None, unfinished: list[Remains]) -> It
         yield f"{count(len(plan.going), 'version')} can go, {len(plan.kept):,} stay"
         yield from columns([(f"  {each.title}", str(each.status), moment(each.created)) for each in plan.going], "<<<")
         yield from (f"  {each.version.title} stays: {each.reason}" for each in plan.kept)
-        yield from (f"  {each.name} was removed, its files in {each.location} not yet" for each in unfinished)
+        for each in unfinished:
+            yield f"  {each.name} was removed, its files in {without_passwords(each.location)} not yet"
         if plan.going or unfinished:
             yield "nothing was removed: add --delete for that"
         return
