@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardflow.codec.factors import MOST_RANK, Factors
-from shardflow.codec.fitting.bounds import changes
+from shardflow.codec.fitting.bounds import Changes, changes
 from shardflow.codec.fitting.low_rank import leading, solved, solved_rows
 from shardflow.codec.fitting.quantising import Sample, quantised
 from shardflow.codec.fitting.spectrum import noise_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 1 << 24  # numbers that are fitted at a time; of larger matrices, some rows stand for all
 _FEWEST_ROWS = 512
 _LOOK = 384  # rows and columns that tell whether there is a low rank at all
+_CLOSER = 1024  # the same where that was too few: what does not stand out from these takes as much as it saves
 _FIRST_ROUNDS, _MORE_ROUNDS = 8, 32
 _SAMPLE = 48  # rows on which the factors are tried
 _USEFUL = 0.8  # of what was changed, the share that factors may miss
@@ -54,9 +55,10 @@ def fit_factors(new: Buffer, base: Buffer, dtype: DType, rows: int, rank_max: in
 
 def _fit(words: Words, before: Words, dtype: DType, rank_max: int) -> Factors | None:
     rows, columns = words.shape
-    look = np.ix_(_evenly(rows, _LOOK), _evenly(columns, _LOOK))
-    noise = noise_of(changes(words[look], before[look], dtype, change_is_rounded=True), words.shape, rank_max)
+    noise = noise_of(_part(words, before, dtype, _LOOK), words.shape, rank_max)
     if noise is None:
+        return None
+    if words.size > 2 * _CLOSER**2 and leading(_part(words, before, dtype, _CLOSER), rank_max, noise) is None:
         return None
     picked = _evenly(rows, max(_AT_ONCE // columns, _FEWEST_ROWS))
     known = changes(words[picked], before[picked], dtype, change_is_rounded=True)
@@ -76,6 +78,12 @@ def _fit(words: Words, before: Words, dtype: DType, rank_max: int) -> Factors | 
     if sample.missed(change) > _USEFUL * sample.missed(0 * change):
         return None
     return quantised(left, right, sample)
+
+
+def _part(words: Words, before: Words, dtype: DType, most: int) -> Changes:
+    """What some rows and columns say, evenly spread."""
+    part = np.ix_(_evenly(words.shape[0], most), _evenly(words.shape[1], most))
+    return changes(words[part], before[part], dtype, change_is_rounded=True)
 
 
 def _explains(words: Words, before: Words, dtype: DType, right: npt.NDArray[Any]) -> bool:
