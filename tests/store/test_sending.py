@@ -307,6 +307,21 @@ def test_while_packs_arrive_their_memory_is_used_again(
     assert bench.budget.peak <= (PACKS_AT_ONCE - 1) * PACK_BYTES
 
 
+def test_once_everything_has_arrived_there_is_memory_for_one_pack(
+    gated: tuple[Bench, Gated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PATIENCE", 0.01)
+    bench, transport = gated
+    for _ in range(2):
+        adding = filled(bench, 6)
+        transport.gate.release(6)
+        adding.join(10)
+        bench.sender.drain()
+        assert bench.budget.peak > 0
+        assert bench.budget.out == 0
+        assert len(bench.sender._idle) == 1
+
+
 def test_closing_drops_what_was_not_sent(bench: Bench) -> None:
     bench.add(CHUNKS[0])
     bench.sender.close()

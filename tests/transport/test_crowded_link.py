@@ -10,10 +10,10 @@ import pytest
 from faults.rules import Faults
 from services.fixtures import Proxied, fresh_url
 from services.service import Service
-from shardflow.transport import StoreURL, connect, objects, pace
+from shardflow.transport import StoreURL, connect, lanes, objects
 
 SIZE = 1 << 20
-UPLINK = 2e6  # bytes a second: one object takes half a second, eight beside each other four
+LINK = 2e6  # bytes a second: one object takes half a second, eight beside each other four
 PATIENCE = 2  # seconds for a request
 
 
@@ -21,9 +21,10 @@ def test_objects_that_crowd_each_other_out_are_sent_again_one_by_one(
     moto: Service, fault_proxy: Callable[[Service], Proxied], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "SPLIT_ABOVE", SIZE // 4)
-    monkeypatch.setattr(pace, "CROWDED", PATIENCE / 2)
+    monkeypatch.setattr(lanes, "CROWDED", PATIENCE / 2)
+    monkeypatch.setattr(lanes, "ROOMY", PATIENCE / 3)
     slow = fault_proxy(moto)
-    slow.proxy.faults = Faults(together=UPLINK)
+    slow.proxy.faults = Faults(together=LINK)
     transport = connect(StoreURL.parse(fresh_url(slow.service)), {**slow.service.options, "timeout": str(PATIENCE)})
     bodies = {f"packs/{number}": bytes([number]) * SIZE for number in range(8)}
     with ThreadPoolExecutor(len(bodies)) as pool:

@@ -1,9 +1,6 @@
-"""Large objects go in parts until the link has shown that it is quick, one by one where they crowd each other out."""
+"""Large objects go in parts until the link has shown that it is quick."""
 
 from __future__ import annotations
-
-import threading
-from contextlib import suppress
 
 import pytest
 
@@ -50,42 +47,3 @@ def test_a_failure_counts_as_slow(pace: Pace) -> None:
     with pytest.raises(OSError, match="reset"), pace.measured(1 << 30, in_parts=False):
         raise OSError("connection reset")
     assert pace.wants_parts
-
-
-@pytest.fixture
-def crowded(monkeypatch: pytest.MonkeyPatch) -> Pace:
-    """An object was not through after a long time."""
-    pace = Pace()
-    monkeypatch.setattr(module, "CROWDED", 0.0)
-    with pytest.raises(TimeoutError), pace.measured(1, in_parts=True):
-        raise TimeoutError
-    monkeypatch.undo()
-    return pace
-
-
-def meet(pace: Pace, count: int, patience: float) -> bool:
-    """Whether so many sendings are under way at the same moment."""
-    meeting, met = threading.Barrier(count), []
-
-    def send() -> None:
-        with pace.measured(1, in_parts=True), suppress(threading.BrokenBarrierError):
-            meeting.wait(patience)
-            met.append(True)
-
-    senders = [threading.Thread(target=send) for _ in range(count)]
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join()
-    return len(met) == count
-
-
-def test_on_a_crowded_link_each_object_waits_for_the_one_before(crowded: Pace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROOMY", 0.0)
-    assert not meet(crowded, 2, patience=0.2)
-    assert not meet(crowded, 2, patience=0.2)
-
-
-def test_once_one_by_itself_was_quick_others_go_beside_it_again(crowded: Pace) -> None:
-    assert meet(crowded, 1, patience=0.2)
-    assert meet(crowded, 3, patience=30)

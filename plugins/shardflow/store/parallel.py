@@ -11,9 +11,9 @@ from typing import TypeVar
 from shardflow.transport import StoreURL
 
 REQUESTS = 32
-FAR_READERS = 8
+FAR_READERS = 16  # half of them wait where connections are quick
 FEW = 64  # of a near store so many manifests are read in less time than it takes to start threads for them
-NEAR_READERS = min(FAR_READERS, (os.cpu_count() or 1) + 1)  # more of them only push each other out of the caches
+NEAR_READERS = min(8, (os.cpu_count() or 1) + 1)  # more of them only push each other out of the caches
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -95,17 +95,22 @@ class PackSender:
         return self._number if self._builder is not None else len(self._catalog.packs)
 
     def drain(self) -> None:
-        """Send everything and wait until it has arrived."""
+        """Send everything and wait until it has arrived; what comes then needs memory for other things than packs."""
         self.flush()
         while self._sending:
             self._reclaim()
+        self._give_back()
 
     def close(self) -> None:
         """Give all memory back; what has not been sent is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._give_back()
+        self._idle.clear()
+
+    def _give_back(self) -> None:
+        del self._idle[1:]
         self._budget.release(self._extra * self._pack_bytes)
         self._extra = 0
-        self._idle.clear()
 
     def _buffer(self) -> memoryview:
         while not self._idle:

@@ -11,7 +11,6 @@ MIB = 1 << 20
 # Objects and ranges above this are moved in parts, side by side: one connection seldom fills a link.
 SPLIT_ABOVE = 16 * MIB
 PART_BYTES = 8 * MIB
-WRITTEN_PART_BYTES = 16 * MIB  # each part sent costs client and server more than each part read
 LARGEST_IN_ONE = 256 * MIB  # above it a request that fails at its end has cost too much
 PARALLEL_PARTS = 8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import secrets
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -14,7 +14,8 @@ from shardflow.loans import BufferPool, fresh
 from shardflow.transport.answers import Failure
 from shardflow.transport.errors import Changed, TransportError, Truncated
 from shardflow.transport.info import ALWAYS, Condition, ObjectInfo
-from shardflow.transport.limits import LARGEST_IN_ONE, LIST_PAGE, SPLIT_ABOVE, WRITTEN_PART_BYTES, parallel_parts
+from shardflow.transport.lanes import Lanes
+from shardflow.transport.limits import LARGEST_IN_ONE, LIST_PAGE, PART_BYTES, SPLIT_ABOVE, parallel_parts
 from shardflow.transport.pace import Pace
 from shardflow.transport.translate import FOREIGN, kind_of
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 
 LARGE_BODY_BYTES = 1 << 20
+READS_AT_ONCE, READS_OF_SLOW_CONNECTIONS = 8, 16  # of large bodies; more than a few take processor time from each other
+WRITES_AT_ONCE = 1 << 10  # whoever writes keeps to fewer
 PIECE_BYTES = 256 << 10
 _bodies = BufferPool(larger_do=True)
 
@@ -46,6 +49,8 @@ class Objects:
         self._base = f"{prefix}/" if prefix else ""
         self._compares_when_deleting: bool | None = None
         self._pace = Pace()
+        self._reads = Lanes(READS_AT_ONCE, READS_OF_SLOW_CONNECTIONS)
+        self._writes = Lanes(WRITES_AT_ONCE, WRITES_AT_ONCE)
 
     def at(self, url: StoreURL) -> Objects:
         return Objects(self._provider, url.prefix)
@@ -67,12 +72,14 @@ class Objects:
 
     def read_range(self, key: str, start: int, length: int, etag: str | None = None) -> Buffer:
         """`length` bytes from `start`, in one request."""
-        return _body(self._asked(key, start, length, etag), length, _bodies.lend)
+        with self._reads.lane(length) if length >= LARGE_BODY_BYTES else nullcontext():
+            return _body(self._asked(key, start, length, etag), length, _bodies.lend)
 
     def read_into(self, key: str, start: int, parts: Sequence[memoryview]) -> None:
         """What lies from `start` on, in one request, whose answer is copied once."""
         length = sum(len(part) for part in parts)
-        _pieces_into(parts, self._asked(key, start, length, None).stream(min_chunk_size=PIECE_BYTES), length)
+        with self._reads.lane(length) if length >= LARGE_BODY_BYTES else nullcontext():
+            _pieces_into(parts, self._asked(key, start, length, None).stream(min_chunk_size=PIECE_BYTES), length)
 
     def map_pages(self, key: str, start: int, room: memoryview) -> bool:  # noqa: ARG002
         """No pages of this machine."""
@@ -106,7 +113,7 @@ class Objects:
         mode = self._mode(path, condition)
         large = remote and not condition and data.nbytes > SPLIT_ABOVE
         in_parts = large and (self._pace.wants_parts or data.nbytes > LARGEST_IN_ONE)
-        with self._provider.exclusive, self._pace.measured(data.nbytes, in_parts=in_parts) if large else nullcontext():
+        with self._provider.exclusive, self._sending(data.nbytes, in_parts) if large else nullcontext():
             done = obstore.put(
                 self._provider.writing,
                 path,
@@ -114,10 +121,15 @@ class Objects:
                 mode=mode,
                 attributes={MARK: mark} if condition else None,
                 use_multipart=in_parts,
-                chunk_size=WRITTEN_PART_BYTES,
+                chunk_size=PART_BYTES,
                 max_concurrency=parallel_parts(),
             )
         return ObjectInfo(key, data.nbytes, plain_etag(done["e_tag"]), 0.0)
+
+    @contextmanager
+    def _sending(self, size: int, in_parts: bool) -> Iterator[None]:
+        with self._writes.lane(size), self._pace.measured(size, in_parts=in_parts):
+            yield
 
     def delete(self, key: str, etag: str | None) -> None:
         """Delete, with an ETag on that condition if the server can: if it cannot, it was compared just before."""
