@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
+import ml_dtypes
+import msgspec
 import numpy as np
 import pytest
 import tensorstore as ts
@@ -64,6 +67,75 @@ def zarr(directory: Path, values: np.ndarray, driver: str = "zarr", **extra: obj
     spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{directory}/"}, "create": True, **extra}
     array = ts.open(spec, dtype=values.dtype.name, shape=values.shape).result()
     array.write(values).result()
+
+
+def of_flax(value: object) -> msgspec.msgpack.Ext:
+    """An array or a number of numpy, as flax puts it into MessagePack."""
+    array = np.asarray(value)
+    data = msgspec.msgpack.encode([list(array.shape), array.dtype.name, array.tobytes()])
+    return msgspec.msgpack.Ext(1 if isinstance(value, np.ndarray) else 3, data)
+
+
+def in_directory(name: str) -> dict[str, object]:
+    """What T5X notes of a parameter that has a directory."""
+    return {"driver": "zarr", "dtype": "float32", "kvstore": {"driver": "file", "path": f"{name}/"}, "metadata": {}}
+
+
+KERNEL, STATE = "target.encoder.layers_0.mlp.wi.kernel", "state.param_states.encoder.m"
+
+
+@pytest.fixture
+def t5x(tmp_path: Path) -> Path:
+    """gzip, chunks by divisors; the large parameters in directories, the others in a file that lists these, too."""
+    kernel = np.arange(96, dtype=np.float32).reshape(8, 12)
+    chunks = {"chunks": [4, 12], "compressor": {"id": "gzip", "level": 1}}
+    zarr(tmp_path / KERNEL, kernel, metadata=chunks)
+    zarr(tmp_path / STATE, kernel + 1, metadata=chunks)
+    layer = {"mlp": {"wi": {"kernel": in_directory(KERNEL)}}, "scale": of_flax(np.ones(8, ml_dtypes.bfloat16) * 3)}
+    long = {"__msgpack_chunked_array__": True, "shape": {"0": 2, "1": 3}, "chunks": {}}
+    long["chunks"] = {str(at): of_flax(np.arange(3 * at, 3 * at + 3, dtype=np.int32)) for at in range(2)}
+    states = {"step": of_flax(np.int32(7)), "none": None, "param_states": {"encoder": {"m": in_directory(STATE)}}}
+    tree = {"target": {"encoder": {"layers_0": layer, "table": long}}, "state": states}
+    (tmp_path / "checkpoint").write_bytes(msgspec.msgpack.encode({"version": 3, "optimizer": tree}))
+    return tmp_path
+
+
+def test_what_t5x_keeps_in_one_file_is_read_with_its_directories(t5x: Path) -> None:
+    state = formats.load(t5x)
+    assert state.keys() == {
+        *(KERNEL, STATE, "target.encoder.layers_0.scale", "target.encoder.table", "state.step"),
+    }
+    assert torch.equal(state["target.encoder.layers_0.scale"], torch.full((8,), 3, dtype=torch.bfloat16))
+    assert torch.equal(state["target.encoder.table"], torch.arange(6, dtype=torch.int32).reshape(2, 3))
+    assert state["state.step"] == 7
+    assert torch.equal(formats.read(t5x, "target.encoder.table", slice(1, 2)), state["target.encoder.table"][1:])
+
+
+def test_a_parameter_of_t5x_that_is_gone_is_missed(t5x: Path) -> None:
+    shutil.rmtree(t5x / STATE)
+    with pytest.raises(CheckpointDamaged, match=f"tensor {STATE} is gone, which checkpoint lists"):
+        formats.load(t5x)
+
+
+@pytest.mark.parametrize(
+    ("tree", "why"),
+    [
+        ({"w": msgspec.msgpack.Ext(2, b"x")}, "extension type 2"),
+        ({"w": msgspec.msgpack.Ext(1, msgspec.msgpack.encode([[1 << 40], "float32", b"x"]))}, "has 1 bytes"),
+        ({"w": msgspec.msgpack.Ext(1, msgspec.msgpack.encode([[-1], "float32", b""]))}, "has 0 bytes"),
+        ({"w": msgspec.msgpack.Ext(1, msgspec.msgpack.encode([[1], "object", b"x" * 8]))}, "elements of type 'object'"),
+        ({"w": {"driver": "zarr", "kvstore": 3}}, "cannot be understood"),
+    ],
+)
+def test_a_file_of_t5x_that_is_damaged_is_told(t5x: Path, tree: dict[str, object], why: str) -> None:
+    (t5x / "checkpoint").write_bytes(msgspec.msgpack.encode({"version": 3, "optimizer": tree}))
+    with pytest.raises(CheckpointDamaged, match=why):
+        formats.load(t5x)
+
+
+def test_a_file_of_that_name_that_is_of_another_program_is_passed_over(t5x: Path) -> None:
+    (t5x / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"\n')
+    assert formats.load(t5x).keys() == {KERNEL, STATE}
 
 
 def test_the_directories_of_t5x_are_read(tmp_path: Path) -> None:

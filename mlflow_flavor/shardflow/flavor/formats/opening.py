@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import tensorstore as ts
 import torch
 
 from shardflow.flavor.errors import CheckpointUnusable
-from shardflow.flavor.formats.bits import DTYPES, as_array
+from shardflow.flavor.formats.bits import DTYPES, Array, as_array
 from shardflow.flavor.formats.errors import CheckpointDamaged
 from shardflow.flavor.formats.flight import InFlight, said_of
 from shardflow.flavor.formats.layouts import Json
@@ -51,7 +52,7 @@ class TensorStoreCheckpoint:
     def __init__(
         self,
         source: Path,
-        specs: Mapping[str, Json],
+        specs: Mapping[str, Json | Array],
         tensors: Mapping[str, TensorInfo] | None = None,
         aliases: Mapping[str, str] | None = None,
         *,
@@ -97,6 +98,8 @@ class TensorStoreCheckpoint:
         info = self.tensors[name]
         array = self._opened(info)
         chunk = array.chunk_layout.read_chunk.shape
+        if chunk is not None and None in chunk:  # in memory, in no chunks
+            chunk = info.shape
         boxes = [box] if box is not None else pieces(info, min(PIECE_BYTES, max(1, flight.total // 4)), chunk)
         shape = info.shape if box is None else tuple(each.stop - each.start for each in box)
         target = empty_for(f"{self._source}: tensor {name}", shape, TORCH_TYPES[info.dtype])
@@ -109,7 +112,7 @@ class TensorStoreCheckpoint:
 
     def _opened(self, info: TensorInfo) -> Any:
         with said_of(info.name, "read", self._source):
-            array: Any = ts.open(self._specs[info.name], context=self._context, open=True).result()
+            array = self._opening(info.name).result()
         if array.dtype.name not in DTYPES or DTYPES[array.dtype.name] != info.dtype or array.shape != info.shape:
             raise CheckpointDamaged(
                 f"{self._source}: tensor {info.name} is {array.dtype.name} {array.shape}, "
@@ -120,8 +123,18 @@ class TensorStoreCheckpoint:
 
     def _found(self) -> dict[str, TensorInfo]:
         """Types and shapes as the arrays have them, where nothing lists them."""
-        openings = {name: ts.open(spec, context=self._context, open=True) for name, spec in self._specs.items()}
+        openings = {name: self._opening(name) for name in self._specs}
         return {name: self._info(name, opening) for name, opening in openings.items()}
+
+    def _opening(self, name: str) -> Any:
+        """The array once it is open: it may be in memory already."""
+        spec = self._specs[name]
+        if not isinstance(spec, np.ndarray):
+            return ts.open(spec, context=self._context, open=True)
+        opened: tuple[Any, Any] = ts.Promise.new()
+        promise, future = opened
+        promise.set_result(ts.array(spec))
+        return future
 
     def _info(self, name: str, opening: Any) -> TensorInfo:
         with said_of(name, "read", self._source):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import tensorstore as ts
 
 from shardflow.flavor.decoding import Undecodable, decoded_freely
 from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.formats import t5x
+from shardflow.flavor.formats.bits import Array
 from shardflow.flavor.formats.errors import CheckpointDamaged
 from shardflow.flavor.formats.flight import said_of
 from shardflow.flavor.formats.layouts import Json
@@ -26,10 +28,11 @@ def is_tree(directory: Path) -> bool:
     return directory.is_dir() and next(_places(directory), None) is not None
 
 
-def tree_arrays(directory: Path, *, fill_missing: bool = False) -> dict[str, Json]:
-    """How to open each array, by its path in the tree."""
-    found: dict[str, Json] = {}
-    for place in _places(directory):
+def tree_arrays(directory: Path, *, fill_missing: bool = False) -> dict[str, Json | Array]:
+    """How to open each array, by its path in the tree; or the array itself, if it lies in a file with others."""
+    found: dict[str, Json | Array] = {}
+    places = list(_places(directory))
+    for place in places:
         prefix = "" if place == directory else f"{place.relative_to(directory)}/"
         if (place / _DATABASE).is_file():
             found |= {f"{prefix}{name}": spec for name, spec in _in_database(place, fill_missing)}
@@ -39,6 +42,9 @@ def tree_arrays(directory: Path, *, fill_missing: bool = False) -> dict[str, Jso
         raise CheckpointUnusable(f"{directory} has no zarr arrays in it", remedy="name the directory they are in")
     for tree in directory.rglob(_ORBAX_TREE):
         _require_all(tree, directory, found)
+    for file in sorted({above / t5x.FILE for place in places for above in (place, place.parent)}):
+        if file.parent.is_relative_to(directory) and t5x.is_of_t5x(file):
+            found |= _in_file(file, directory, found)
     return dict(sorted(found.items()))
 
 
@@ -74,7 +80,19 @@ def _in_database(directory: Path, fill_missing: bool) -> Iterator[tuple[str, Jso
             yield name, spec_at(kvstore, _DRIVERS[file], fill_missing=fill_missing)
 
 
-def _require_all(tree: Path, directory: Path, found: dict[str, Json]) -> None:
+def _in_file(file: Path, directory: Path, found: Mapping[str, object]) -> dict[str, Array]:
+    """The parameters that T5X keeps in a file; all others that it lists have to be there."""
+    prefix = "" if file.parent == directory else f"{file.parent.relative_to(directory)}/"
+    inside: dict[str, Array] = {}
+    for name, value in t5x.parameters(file).items():
+        if not isinstance(value, str):
+            inside[f"{prefix}{name}"] = value
+        elif f"{prefix}{value}" not in found:
+            raise CheckpointDamaged(f"{directory}: tensor {value} is gone, which {file.name} lists", remedy=_REMEDY)
+    return inside
+
+
+def _require_all(tree: Path, directory: Path, found: Mapping[str, object]) -> None:
     """Orbax lists what it wrote: an array that is gone is told by that alone."""
     prefix = "" if tree.parent == directory else f"{tree.parent.relative_to(directory)}/"
     for name, kind in _listed(tree):
