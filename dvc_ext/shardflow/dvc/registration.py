@@ -5,6 +5,7 @@ What DVC lists of a push or a pull is completed here as well: see `listed`.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 SCHEME = "shardflow"
+_MISSPELT = re.compile(rf"(^|/){SCHEME}[\w+.-]*:", re.IGNORECASE)
 _CLASS = "shardflow.dvc.remote.ShardflowFileSystem"
 
 
@@ -45,6 +47,14 @@ def complete_lists(module: ModuleType) -> None:
     complete(module)
 
 
+def _require_another_name(url: object) -> None:
+    """Refuse what DVC would take for a directory, though it was meant for a store: `shardflow-s3://bucket`."""
+    if isinstance(url, str) and _MISSPELT.search(url):
+        from voluptuous import Invalid  # noqa: PLC0415  # only where DVC is at work
+
+        raise Invalid(f"{url} is no URL of a store: write {SCHEME}://<backend>/<path>", path=["url"])
+
+
 def complete_schema(module: ModuleType) -> None:
     """Let remotes be ours, in `dvc.config_schema`, whatever checks them so far."""
     others = module.SCHEMA["remote"][str]
@@ -54,6 +64,7 @@ def complete_schema(module: ModuleType) -> None:
     def checked(data: Any) -> Any:
         url = data.get("url") if isinstance(data, dict) else None
         if not isinstance(url, str) or not url.lower().startswith(f"{SCHEME}:"):
+            _require_another_name(url)
             return others(data)
         import_numpy_at_rest()
         leave_without_looking_back()

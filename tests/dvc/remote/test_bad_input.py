@@ -170,6 +170,10 @@ def test_an_option_that_stores_do_not_have_is_refused_as_dvc_does(here: Project,
         ("shardflow://ftp/x", "'ftp' is not a backend"),
         ("shardflow://s3", "names no bucket"),
         ("shardflow://user:secret@s3/bucket", "credentials"),
+        ("shardflow-s3://bucket/x", "write shardflow://<backend>/<path>"),
+        ("shardflow:/file/tmp/y", "write shardflow://<backend>/<path>"),
+        ("shardflow:s3/bucket", "write shardflow://<backend>/<path>"),
+        ("Shardflow+s3://bucket", "write shardflow://<backend>/<path>"),
     ],
 )
 def test_a_wrong_url_is_refused_when_the_remote_is_added(here: Project, url: str, says: str) -> None:
