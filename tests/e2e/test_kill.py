@@ -100,5 +100,8 @@ def test_a_killed_get_goes_on_where_it_was(store: Store, tmp_path: Path) -> None
     report = store.get("model.bin", there / "model.bin")
 
     assert (there / "model.bin").read_bytes() == CONTENT
-    assert report.totals.bytes_received <= len(CONTENT) - kept + 8 * (8 << 20)
+    assert kept >= len(CONTENT) // 3
+    # Of each thread a chunk may have been half on the disk.
+    assert report.bytes_reused >= kept - (4 << 20)
+    assert report.totals.bytes_received <= len(CONTENT) - kept + (4 << 20)
     assert not list(there.glob(".shardflow-*.part"))

@@ -230,10 +230,15 @@ def test_closing_twice_closes_nothing_that_was_opened_since(target: Path) -> Non
         assert innocent.read(3) == b'"""'
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_every_kind_of_full_has_one_message(number: int) -> None:
     with pytest.raises(TargetUnusable, match="no space left for x"), told(Path("x")):
         raise OSError(number, "full")
+
+
+def test_a_file_that_is_too_large_is_another_matter() -> None:
+    with pytest.raises(TargetUnusable, match=r"x is too large a file; .*ulimit"), told(Path("x")):
+        raise OSError(errno.EFBIG, "File too large")
 
 
 def test_the_rows_of_a_file_come_in_the_order_of_the_file(target: Path) -> None:

@@ -206,7 +206,11 @@ def told(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if error.errno == errno.EFBIG:
+            raise TargetUnusable(
+                f"{target} is too large a file", remedy="the disk or a limit (ulimit -f) allows none as large as this"
+            ) from None
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise TargetUnusable(
                 f"no space left for {target}", remedy="free some space and run the same command again: it resumes"
             ) from None
