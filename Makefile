@@ -36,7 +36,9 @@ tour: $(RUN) ## the commands of a store: two versions, a put killed halfway, dam
 	@$(BIN)/python examples/store_tour.py
 
 # tests/conftest.py puts the files that take long first: the order that xdist would make puts them last.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Much of a run waits for servers and for processes to start, so there is one worker more than there are cores.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Hundreds of processes start in a run: none of them shall compile anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
