@@ -27,7 +27,7 @@ class Command:
     env: dict[str, str]
     out: str
     err: str
-    largest_file: int | None = None  # bytes, as if the disk were full then
+    largest_file: int | None = None  # bytes
 
 
 class Warm:
