@@ -90,9 +90,7 @@ def test_any_slice_is_the_one_torch_would_give(module: Net, uri: str, box: tuple
     assert torch.equal(same_part, part)
 
 
-@pytest.mark.parametrize(
-    "rule", [Rank(0, of=3, dim=1), Rank(4, of=4), slice(0, 10, 2), (slice(None),) * 3, 0, slice(0.5)]
-)
+@pytest.mark.parametrize("rule", [Rank(0, of=3, dim=1), Rank(4, of=4), slice(0, 9, 2), (slice(0),) * 3, 0, slice(0.5)])
 def test_a_slice_that_cannot_be_is_refused(uri: str, rule: object) -> None:
     with pytest.raises(TensorUnusable):
         flavor.load_state_dict(uri, tensors="embed.weight", slices={"*": rule})
