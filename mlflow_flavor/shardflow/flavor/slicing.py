@@ -53,7 +53,7 @@ def box_of(slices: Slices | None, name: str, shape: Shape) -> Box:
 
 
 def _in_whole_numbers(wanted: slice) -> bool:
-    return all(each is None or isinstance(each, int) for each in (wanted.start, wanted.stop, wanted.step))
+    return all(each is None or hasattr(each, "__index__") for each in (wanted.start, wanted.stop, wanted.step))
 
 
 def _wanted(slices: Slices | None, name: str, shape: Shape) -> Box | slice:
