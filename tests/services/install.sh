@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-AZURITE=3.37.0
+NPM_PINS=tests/services/npm  # made by: npm install --package-lock-only --omit-lockfile-registry-resolved
 
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then
@@ -53,8 +53,10 @@ if [ "${#packages[@]}" -gt 0 ]; then
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 fi
 
-if [ ! -x .services/node_modules/.bin/azurite-blob ]; then
-  npm install --prefix .services --no-audit --no-fund --loglevel=error "azurite@$AZURITE"
+if [ ! -x .services/node_modules/.bin/azurite-blob ] || ! cmp -s "$NPM_PINS/package-lock.json" .services/package-lock.json; then
+  mkdir -p .services
+  cp "$NPM_PINS"/package*.json .services/
+  npm ci --prefix .services --no-audit --no-fund --loglevel=error
 fi
 
 radosgw --version
