@@ -54,7 +54,7 @@ async def _answer_here(connection: Connection, head: Head, rule: Answer, record:
     if not waits_for_leave:
         async for _ in wire.request_body(connection.from_client, head):
             pass
-    code = S3_CODES.get(rule.status, "Error")
+    code = rule.code or S3_CODES.get(rule.status, "Error")
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>by the fault proxy</Message></Error>".encode()
     lines = [
         f"HTTP/1.1 {rule.status} {REASONS.get(rule.status, 'Error')}",
@@ -115,7 +115,8 @@ async def _download(
     if isinstance(rule, CutResponse):
         raise Cut
     ends_with_close = head.length is None and not head.chunked and request.method != "HEAD"
-    return not (limit is not None or ends_with_close or head.is_last or request.is_last)
+    broken_off = limit is not None and not relabelled
+    return not (broken_off or ends_with_close or head.is_last or request.is_last)
 
 
 async def _final_head(connection: Connection, from_server: asyncio.StreamReader) -> Head:

@@ -29,6 +29,8 @@ class Answer(Rule):
     """The proxy answers in the server's place, which never sees the request."""
 
     status: int = 503
+    code: str = ""
+    """The error's name in the body; empty is what S3 calls it."""
     retry_after: int | None = None
 
 
@@ -52,7 +54,7 @@ class Truncate(Rule):
 
     at: int
     relabel: bool = False
-    """Makes Content-Length agree with the short body: nothing in HTTP shows the loss."""
+    """Makes Content-Length agree with the short body: nothing in HTTP shows the loss, and the connection goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

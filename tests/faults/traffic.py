@@ -61,6 +61,10 @@ class Traffic:
         """Bytes of response bodies."""
         return sum(exchange.received for exchange in self.requests(method, path))
 
+    def harmed(self) -> Counter[Rule]:
+        """How many requests each rule has harmed."""
+        return Counter(exchange.harm for exchange in list(self.exchanges) if exchange.harm is not None)
+
     def by_path(self) -> Counter[tuple[str, str]]:
         """How often each (method, path) was asked for."""
         return Counter((exchange.method, exchange.path) for exchange in list(self.exchanges))

@@ -22,9 +22,10 @@ from services.loop_thread import LoopThread
 from services.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 PRECONDITION_FAILED = b"<?xml version='1.0'?><Error><Code>PreconditionFailed</Code></Error>"
+METADATA, IN_S3 = "x-goog-meta-", "x-amz-meta-"
 NOT_FORWARDED = {"host", "authorization", "connection", "transfer-encoding", "content-length", "date", "server"}
 
 
@@ -72,12 +73,12 @@ class Translator:
     async def _forward(self, request: web.Request) -> web.Response:
         # Google's clients encode the slashes of a key too; in S3's API they are part of the path.
         url = URL(f"{self._moto}{quote(request.path)}?{request.rel_url.raw_query_string}", encoded=True)
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in NOT_FORWARDED}
+        headers = _forwarded(request.headers, METADATA, IN_S3)
         headers["Authorization"] = "AWS anyone:"  # moto looks only whether there is one
         body = await request.read()
         data = io.BytesIO(body) if body else None
         async with self._session.request(request.method, url, headers=headers, data=data) as answer:
-            kept = {name: value for name, value in answer.headers.items() if name.lower() not in NOT_FORWARDED}
+            kept = _forwarded(answer.headers, IN_S3, METADATA)
             if request.method == "HEAD":
                 kept["Content-Length"] = answer.headers.get("Content-Length", "0")
             return web.Response(status=answer.status, headers=kept, body=await answer.read())
@@ -119,6 +120,12 @@ def _service(endpoint: str, moto: Service) -> Service:
         make_bucket=moto.make_bucket,
         log=moto.log,
     )
+
+
+def _forwarded(headers: Mapping[str, str], theirs: str, ours: str) -> dict[str, str]:
+    """The headers that go on, with the names of metadata as the other side calls them."""
+    named = {name.lower().replace(theirs, ours): value for name, value in headers.items()}
+    return {name: value for name, value in named.items() if name not in NOT_FORWARDED}
 
 
 def _with_generation(response: web.Response, generation: int | None) -> web.Response:

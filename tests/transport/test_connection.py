@@ -232,6 +232,26 @@ def test_an_endpoint_that_is_none_is_refused_before_a_request(url: str) -> None:
         open_store(url, {"endpoint": "http://127.0.0.1:9x"})
 
 
+@pytest.mark.usefixtures("known_everywhere")
+@pytest.mark.parametrize(
+    ("url", "variable"), [("shardflow://s3/bkt", "AWS_ENDPOINT"), ("shardflow://az/bkt", "AZURE_ENDPOINT")]
+)
+def test_so_is_one_in_a_variable_that_only_obstore_knows(
+    url: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "127.0.0.1:9x")
+    with pytest.raises(ShardflowError, match=r"endpoint '127.0.0.1:9x' is no address of a server"):
+        open_store(url)
+    monkeypatch.setenv(variable, NOWHERE)
+    assert f"at {NOWHERE}: connection refused" in where_it_goes(open_store(url))
+
+
+@pytest.mark.parametrize("name", ["endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url"])
+def test_and_in_an_option_by_any_of_its_names(name: str) -> None:
+    with pytest.raises(ShardflowError, match=r"endpoint '127.0.0.1:9x' is no address of a server"):
+        open_store("shardflow://s3/bkt", {name: "127.0.0.1:9x"})
+
+
 @pytest.mark.parametrize("url", ["shardflow://memory/x", "shardflow://file/tmp/x"])
 def test_stores_on_this_machine_have_no_options(url: str) -> None:
     with pytest.raises(ShardflowError, match="have no options, but region was given"):

@@ -12,9 +12,9 @@ from services.fixtures import Proxied, fresh_url
 from services.service import Service
 from shardflow.transport import StoreURL, connect, lanes, objects
 
-SIZE = 1 << 20
-LINK = 2e6  # bytes a second: one object takes half a second, eight beside each other four
-PATIENCE = 2  # seconds for a request
+SIZE = 1 << 19
+LINK = 2e6  # bytes a second: one object takes a quarter of a second, eight beside each other two
+PATIENCE = 1  # second for a request
 
 
 def test_objects_that_crowd_each_other_out_are_sent_again_one_by_one(

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import ssl
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from shardflow.transport import StoreURL, connect
+from transport.certificates import own_certificate
 from transport.conftest import IMPATIENT, options_for
 from transport.scripted_s3 import ScriptedS3, scripted_s3
 
@@ -30,34 +25,12 @@ HASHED, UNSIGNED = hashlib.sha256(BODY).hexdigest(), "UNSIGNED-PAYLOAD"
 def behind_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedS3]:
     """A server whose certificate is the only one that is trusted."""
     certificate = tmp_path / "certificate.pem"
-    certificate.write_bytes(_certificate())
+    certificate.write_bytes(own_certificate())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with scripted_s3(context) as running:
         yield running
-
-
-def _certificate() -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(here, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return secret + made.public_bytes(serialization.Encoding.PEM)
 
 
 def hash_of_what_is_sent(server: ScriptedS3, **options: str) -> str:

@@ -28,8 +28,9 @@ from shardflow.registry.beside import MLMODEL, came_later
 from shardflow.registry.remembered import Remembered
 from shardflow.store import known
 from shardflow.store.care.noting import digests, note_sha256
-from shardflow.store.errors import StoreMissing
+from shardflow.store.errors import ManifestDamaged, StoreMissing
 from shardflow.store.manifest import decode_contents, decode_manifest
+from shardflow.store.paths import key_of
 from shardflow.store.reader import Reader
 from shardflow.store.store import Store, reading_budget
 from shardflow.transport.url import SCHEME, StoreURL
@@ -182,7 +183,11 @@ def _in_store(location: str) -> dict[str, ModelFile]:
     skipped = len(root) + 1 if root else 0
     found, looked_into = dict[str, ModelFile](), dict[str, memoryview]()
     for path, data in store.manifests_unread(root):
-        file = _understood.of(partial(_held, data, path), data)
+        try:
+            file = _understood.of(partial(_held, data, path), data)
+        except ManifestDamaged:  # it may have been altered on its way here
+            data = store.transport.read(key_of(path))  # noqa: PLW2901
+            file = _understood.of(partial(_held, data, path), data)
         if file is not None:
             found[path[skipped:]] = file
             if path[skipped:] in _LOOKED_INTO:

@@ -8,6 +8,7 @@ import uuid
 from typing import Annotated, Literal
 
 import msgspec
+from typing_extensions import Buffer
 
 from shardflow.store import gear
 from shardflow.store.errors import FormatUnknown, ManifestDamaged
@@ -102,7 +103,7 @@ def encode_config(config: StoreConfig) -> bytes:
     return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
 
 
-def decode_config(data: bytes, where: str) -> StoreConfig:
+def decode_config(data: Buffer, where: str) -> StoreConfig:
     try:
         head = msgspec.json.decode(data, type=_Head)
         if head.format > FORMAT:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from shardflow.store.config import CONFIG_KEY, Settings, StoreConfig, decode_config, encode_config, new_config
 from shardflow.store.errors import StoreExists, StoreMissing
+from shardflow.store.manifest_at import decoded_at
 from shardflow.store.parallel import in_parallel
 from shardflow.transport import AlreadyThere, ObjectMissing, StoreURL, Transport, connect
 
@@ -51,10 +52,9 @@ def made_store(url: StoreURL, settings: Settings, options: Options = None) -> tu
 def read_config(transport: Transport) -> StoreConfig | None:
     """A place's configuration, or None where there is no store."""
     try:
-        data = transport.read(CONFIG_KEY)
+        return decoded_at(transport, CONFIG_KEY, str(transport.url), decode_config)
     except ObjectMissing:
         return None
-    return decode_config(bytes(data), str(transport.url))
 
 
 def _upwards(url: StoreURL) -> Iterator[StoreURL]:

@@ -17,7 +17,8 @@ from shardflow.errors import ShardflowError
 from shardflow.store.chunks import too_heavy
 from shardflow.store.errors import PathTaken
 from shardflow.store.hints import hint_objects
-from shardflow.store.manifest import Manifest, decode_manifest, encode_manifest
+from shardflow.store.manifest import Manifest, encode_manifest
+from shardflow.store.manifest_at import manifest_at
 from shardflow.store.parallel import in_parallel, requesters
 from shardflow.store.paths import key_of, marker_of
 from shardflow.transport import AlreadyThere, NewObject, ObjectMissing, Transport
@@ -148,7 +149,7 @@ class Revealer:
     def _same_is_there(self, ready: Ready) -> bool:
         """Whether the path already has this content, to be read out of packs that were just seen to exist."""
         try:
-            there = decode_manifest(self._transport.read(ready.key), ready.path)
+            there = manifest_at(self._transport, ready.key, ready.path)
         except (ObjectMissing, ShardflowError):
             return False
         packs = set(ready.manifest.table.packs)

@@ -16,6 +16,7 @@ from shardflow.store.entries import Entry, Stat, entry_of, stat_of, sum_of
 from shardflow.store.errors import BadPath, PackMissing, PathMissing, PathTaken, WishRefused
 from shardflow.store.location import Options, found_store, made_store
 from shardflow.store.manifest import Manifest, decode_manifest
+from shardflow.store.manifest_at import decoded_at, manifest_at
 from shardflow.store.parallel import in_parallel, requesters
 from shardflow.store.paths import is_marker, key_of, normal, path_of, prefix_of
 from shardflow.store.placing import TargetDirectory, file_target
@@ -161,14 +162,13 @@ class Store:
         """What a stored file is made of."""
         path = normal(path)
         try:
-            data = self.transport.read(key_of(path))
+            return manifest_at(self.transport, key_of(path), path)
         except ObjectMissing:
             if self._is_directory(path):
                 raise PathTaken(f"{self.url.joined(path)} is a directory", remedy="name a file in it") from None
             raise PathMissing(
                 f"{self.url.joined(path)} does not exist", remedy="list what does with 'shardflow ls'"
             ) from None
-        return decode_manifest(data, path)
 
     def manifests(self, path: str = "") -> Iterator[tuple[str, Manifest]]:
         """Every file at or below a path (and every empty directory), read a few ahead, in the order of their keys."""
@@ -260,7 +260,7 @@ class Store:
         def read(key: str) -> tuple[str, T] | None:
             path = path_of(key)
             try:
-                return path, take(self.transport.read(key), path)
+                return path, decoded_at(self.transport, key, path, take)
             except ObjectMissing:
                 return None  # removed since it was listed
 

@@ -36,7 +36,8 @@ from shardflow.store.examining import Examiner
 from shardflow.store.following import Follower, followed_blocks
 from shardflow.store.gear import Gear
 from shardflow.store.journal import Journal
-from shardflow.store.manifest import Manifest, decode_manifest
+from shardflow.store.manifest import Manifest
+from shardflow.store.manifest_at import manifest_at
 from shardflow.store.noted import Noted, sha256_wanted
 from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import key_of
@@ -249,7 +250,7 @@ class Writer:
 
     def _manifest_at(self, path: str) -> Manifest | None:
         try:
-            return decode_manifest(self._transport.read(key_of(path)), path)
+            return manifest_at(self._transport, key_of(path), path)
         except ShardflowError:
             return None  # nothing there, or nothing usable: there is only less to save
 

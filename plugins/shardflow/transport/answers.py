@@ -86,7 +86,7 @@ class Failure:
     @property
     def dropped(self) -> str:
         """Why no answer came, or nothing if that was not it."""
-        return next((reason for sign, reason in _DROPPED if sign in self.cause), "")
+        return next((reason for sign, reason in _DROPPED if re.search(sign, self.cause)), "")
 
     @property
     def said(self) -> str:
@@ -124,6 +124,7 @@ _DROPPED = (
     ("IncompleteMessage", "connection closed before an answer came"),
     ("IncompleteBody", "the answer broke off"),
     ("UnexpectedEof", "the answer broke off"),
+    (r"InvalidXml\(\s*(Syntax|IllFormed\(\s*MissingEndTag)", "the answer broke off"),  # under a length that agrees
     ("reqwest::Error", "connection failed"),
 )
 
@@ -159,7 +160,7 @@ RULES = (
         lambda it: "Certificate" in it.cause or "UnknownIssuer" in it.cause,
         TransportError,
         "the server's certificate is not trusted",
-        "check the endpoint",
+        "check the endpoint; a certificate of one's own is named by the option ssl_verify=FILE, on S3",
     ),
     Rule(
         lambda it: "BadScheme" in it.cause,

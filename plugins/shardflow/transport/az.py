@@ -29,7 +29,7 @@ _IN_ENVIRONMENT = {
     "account_name": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"),
     "account_key": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY"),
     "sas_key": ("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN"),
-    "endpoint": ("AZURE_STORAGE_ENDPOINT",),
+    "endpoint": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
 
 
@@ -48,7 +48,7 @@ class Azure(Provider[AzureStore]):
         def make(client: ClientConfig) -> AzureStore:
             return AzureStore(container, config=config, client_options=client, retry_config=NO_RETRIES)  # type: ignore[arg-type]
 
-        self._clients = make_clients(make, client)
+        self._clients = make_clients(make, client, self.credentials)
 
     def update_mode(self, path: str, etag: str) -> PutMode:  # noqa: ARG002
         return {"e_tag": f'"{etag}"'}

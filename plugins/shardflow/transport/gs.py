@@ -31,7 +31,7 @@ class GCS(Provider[GCSStore]):
         if self.endpoint:
             config["service_account_key"] = _no_account(self.endpoint)
         self._make = _maker(bucket, config)
-        self._clients = make_clients(self._make, self._client)
+        self._clients = make_clients(self._make, self._client, self.credentials)
 
     def update_mode(self, path: str, etag: str) -> PutMode:
         return {"version": self._generation(path, etag)}

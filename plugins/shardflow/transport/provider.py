@@ -77,8 +77,8 @@ def client_config(options: dict[str, str], cloud: str, endpoint: str) -> ClientC
     }
 
 
-def make_clients(make: Callable[[ClientConfig], Store], client: ClientConfig) -> tuple[Store, Store]:
-    """The client for reading and the one for writing.
+def make_clients(make: Callable[[ClientConfig], Store], client: ClientConfig, how: str) -> tuple[Store, Store]:
+    """The client for reading and the one for writing; `how` credentials are set is told where they make none.
 
     Only the one for reading gives up on silence: while a large part is being sent nothing comes back either.
     """
@@ -87,7 +87,10 @@ def make_clients(make: Callable[[ClientConfig], Store], client: ClientConfig) ->
     except UnknownConfigurationKeyError as error:
         raise ShardflowError(_first_line(error), remedy="take the option out or correct its name") from None
     except (BaseError, ValueError, TypeError) as error:
-        raise ShardflowError(f"the store's options do not fit together: {_first_line(error)}") from None
+        what = _first_line(error).rstrip(".")
+        raise ShardflowError(
+            f"the store's options do not fit together: {what}", remedy=f"correct them, or {how}"
+        ) from None
 
 
 def first_set(*names: str) -> str:

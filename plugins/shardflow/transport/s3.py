@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.store import S3Store
 
 from shardflow.errors import ShardflowError
+from shardflow.transport.certificates import accepted
 from shardflow.transport.endpoint import checked_endpoint
 from shardflow.transport.errors import AccessDenied
 from shardflow.transport.provider import NO_RETRIES, Provider, client_config, first_set, is_true, make_clients
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 # botocore renews credentials ten minutes before they end, so what it hands out is good for longer than this.
 CREDENTIALS_KEPT = timedelta(minutes=5)
 
+# The names of the SDKs first, then those that obstore would read by itself, unchecked.
+ENDPOINT_OPTIONS = ("endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url")
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
 
 class S3(Provider[S3Store]):
     """One bucket."""
@@ -29,9 +34,10 @@ class S3(Provider[S3Store]):
 
     def __init__(self, bucket: str, options: Mapping[str, str]) -> None:
         config: dict[str, Any] = dict(options)
-        given = config.pop("endpoint", "") or config.pop("endpoint_url", "")
-        self.endpoint = checked_endpoint(given or first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
-        client = client_config(config, "AWS", self.endpoint)
+        given = [config.pop(name) for name in ENDPOINT_OPTIONS if name in config]
+        self.endpoint = checked_endpoint(next(filter(None, given), "") or first_set(*ENDPOINT_VARIABLES))
+        self._certificates = accepted(config.pop("ssl_verify", ""))
+        client: ClientConfig = {**client_config(config, "AWS", self.endpoint), **self._certificates.client}
         credential_provider = _credential_provider(config, self.credentials)
         config = _address(bucket, self.endpoint) | _signing(config, only_https=not client["allow_http"]) | config
 
@@ -44,7 +50,7 @@ class S3(Provider[S3Store]):
                 credential_provider=credential_provider,
             )
 
-        self._clients = make_clients(make, client)
+        self._clients = make_clients(make, client, self.credentials)
 
     def update_mode(self, path: str, etag: str) -> PutMode:  # noqa: ARG002
         """The ETag goes bare: AWS takes it with quotes or without, Ceph only without."""
@@ -53,7 +59,7 @@ class S3(Provider[S3Store]):
     def delete_unchanged(self, path: str, etag: str) -> None:
         from shardflow.transport.signed import signed_delete  # noqa: PLC0415 - http.client, which few commands need
 
-        signed_delete(self.writing, path, etag)
+        signed_delete(self.writing, path, etag, self._certificates.context)
 
 
 def _address(bucket: str, endpoint: str) -> dict[str, Any]:

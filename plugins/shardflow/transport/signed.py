@@ -20,17 +20,19 @@ from shardflow.transport.errors import Interrupted
 from shardflow.transport.limits import SILENCE_SECONDS
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from obstore.store import AzureStore, S3Store
 
 VALID_FOR = timedelta(minutes=5)
 
 
-def signed_delete(store: S3Store | AzureStore, path: str, if_match: str) -> None:
+def signed_delete(store: S3Store | AzureStore, path: str, if_match: str, context: SSLContext | None = None) -> None:
     """Delete an object if it still has the ETag in `if_match`; Answered with status 412 if it does not."""
     url = obstore.sign(store, "DELETE", path, VALID_FOR)
     request = Request(url, method="DELETE", headers={"If-Match": if_match})  # noqa: S310  (made by obstore)
     try:
-        with urlopen(request, timeout=SILENCE_SECONDS):  # noqa: S310
+        with urlopen(request, timeout=SILENCE_SECONDS, context=context):  # noqa: S310
             pass
     except HTTPError as error:
         with error:

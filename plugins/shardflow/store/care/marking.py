@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from shardflow.errors import CorruptData, ShardflowError
 from shardflow.store.care.progress import CareProgress
 from shardflow.store.errors import BadPath, FormatUnknown
-from shardflow.store.manifest import Manifest, decode_manifest
+from shardflow.store.manifest import Manifest
+from shardflow.store.manifest_at import manifest_at
 from shardflow.store.parallel import in_parallel
 from shardflow.store.paths import TREE, path_of
 from shardflow.transport import ObjectInfo, ObjectMissing, Transport
@@ -77,7 +78,7 @@ def _read(transport: Transport, info: ObjectInfo) -> StoredManifest | Unreadable
     path = info.key
     try:
         path = path_of(info.key)
-        manifest = decode_manifest(transport.read(info.key), path or info.key)
+        manifest = manifest_at(transport, info.key, path or info.key)
     except ObjectMissing:
         return None
     except (CorruptData, FormatUnknown, BadPath) as error:

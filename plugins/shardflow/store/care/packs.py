@@ -25,6 +25,14 @@ def listed_packs(transport: Transport) -> dict[bytes, ObjectInfo]:
 
 def pack_index(transport: Transport, pack: bytes, size: int) -> list[PackEntry]:
     """A pack's own index, checked; PackDamaged, FormatUnknown or ObjectMissing if it cannot be had."""
+    try:
+        return _pack_index(transport, pack, size)
+    except PackDamaged:
+        # It may have been altered on its way here. Only what a second look shows too is so in the store.
+        return _pack_index(transport, pack, size)
+
+
+def _pack_index(transport: Transport, pack: bytes, size: int) -> list[PackEntry]:
     key = pack_key(pack)
     try:
         length = min(size, TAIL_READ_BYTES)
