@@ -31,10 +31,33 @@ class Clock:
         self.now += seconds
 
 
-class WorldTransport(MortalTransport):
-    """Objects carry the world's time, and ETags that follow from the content alone, as on S3 (no help to anybody)."""
+class TimedTransport(MortalTransport):
+    """Objects carry the world's time, and the ETags of what they lie on."""
 
     world_clock: Clock
+
+    def write(self, key: str, data: Any, **options: Any) -> ObjectInfo:
+        super().write(key, data, **options)
+        self.world_clock.written[key] = self.world_clock.now
+        return self.head(key)
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._described(super().head(key))
+
+    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        for info in super().list(prefix, after=after):
+            with contextlib.suppress(ObjectMissing):
+                yield self._described(info)
+
+    def clock(self) -> float:
+        return self.world_clock.now
+
+    def _described(self, info: ObjectInfo) -> ObjectInfo:
+        return ObjectInfo(info.key, info.size, info.etag, self.world_clock.written.get(info.key, EPOCH))
+
+
+class WorldTransport(TimedTransport):
+    """ETags follow from the content alone, as on S3 (no help to anybody)."""
 
     def write(self, key: str, data: Any, *, if_match: str | None = None, **options: Any) -> ObjectInfo:
         self.fate.change("write", key)
@@ -49,17 +72,6 @@ class WorldTransport(MortalTransport):
             self._compare(key, if_match)
         return Transport.delete(self, key)
 
-    def head(self, key: str) -> ObjectInfo:
-        return self._described(super().head(key))
-
-    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
-        for info in super().list(prefix, after=after):
-            with contextlib.suppress(ObjectMissing):
-                yield self._described(info)
-
-    def clock(self) -> float:
-        return self.world_clock.now
-
     def _compare(self, key: str, etag: str | None) -> None:
         if etag is not None and self.head(key).etag != etag:
             raise Changed(f"{key} was changed by someone else meanwhile")
@@ -72,15 +84,16 @@ class WorldTransport(MortalTransport):
 class World:
     """One store and its clock; `process` is how another program sees it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, transport: type[TimedTransport] = WorldTransport) -> None:
         self.clock = Clock()
         self._store = store
+        self._transport = transport
         self.store = self.process()
 
     def process(
         self, dies_at: int | None = None, before: Callable[[str, str], None] | None = None, fate: Fate | None = None
     ) -> Store:
-        transport = WorldTransport.over(self._store.transport, fate or Fate(dies_at=dies_at, before=before))
+        transport = self._transport.over(self._store.transport, fate or Fate(dies_at=dies_at, before=before))
         transport.world_clock = self.clock
         return Store(transport, self._store.config)
 
