@@ -243,6 +243,14 @@ def test_memory_follows_the_budget(tmp_path: Path) -> None:
         assert len(bench.packs()) > MAX_PACKS_IN_MEMORY
 
 
+def sent(bench: Bench, transport: Gated, count: int) -> None:
+    """As many packs that have arrived, one after the other."""
+    for seed in range(1000, 1000 + count):
+        transport.gate.release()
+        bench.add(noise(PACK_BYTES * 2 // 3, seed))
+        bench.sender.drain()
+
+
 def filled(bench: Bench, count: int) -> threading.Thread:
     """A thread that adds as many chunks, of which a pack takes one."""
     adding = threading.Thread(target=lambda: [bench.add(noise(PACK_BYTES * 2 // 3, seed)) for seed in range(count)])
@@ -251,22 +259,29 @@ def filled(bench: Bench, count: int) -> threading.Thread:
 
 
 @pytest.mark.parametrize(
-    ("patience", "slow", "arrived", "most"),
+    ("patience", "slow", "arrived", "fastest", "most"),
     [
-        pytest.param(0.01, 20.0, 0, PACKS_AT_ONCE, id="nobody knows the link"),
-        pytest.param(0.01, 20.0, 1, MAX_PACKS_IN_MEMORY, id="far"),
-        pytest.param(60.0, 20.0, 1, PACKS_AT_ONCE, id="near"),
-        pytest.param(0.01, 0.0, 1, PACKS_AT_ONCE, id="slow"),
+        pytest.param(0.01, 20.0, 0, 1, PACKS_AT_ONCE, id="nobody knows the link"),
+        pytest.param(0.01, 20.0, 1, 1, MAX_PACKS_IN_MEMORY, id="far"),
+        pytest.param(60.0, 20.0, 1, 1, PACKS_AT_ONCE, id="near"),
+        pytest.param(0.01, 0.0, 1, 1, PACKS_AT_ONCE, id="slow"),
+        pytest.param(0.01, 20.0, 1, 3, PACKS_AT_ONCE, id="one alone went three times as fast"),
     ],
 )
 def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while(
-    gated: tuple[Bench, Gated], monkeypatch: pytest.MonkeyPatch, patience: float, slow: float, arrived: int, most: int
+    gated: tuple[Bench, Gated],
+    monkeypatch: pytest.MonkeyPatch,
+    patience: float,
+    slow: float,
+    arrived: int,
+    fastest: float,
+    most: int,
 ) -> None:
     monkeypatch.setattr(sending, "PATIENCE", patience)
     monkeypatch.setattr(sending, "SLOW", slow)
     bench, transport = gated
-    for _ in range(arrived):
-        transport.gate.release()
+    sent(bench, transport, arrived)
+    bench.sender._best_rate = fastest * bench.sender._rate
     adding = filled(bench, 20)
     adding.join(0.5)
     assert adding.is_alive()
@@ -274,7 +289,7 @@ def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while
     transport.gate.release(40)
     adding.join(10)
     bench.sender.drain()
-    assert len(bench.packs()) == 20
+    assert len(bench.packs()) == 20 + arrived
 
 
 def test_packs_that_are_there_already_tell_nothing_of_the_link(

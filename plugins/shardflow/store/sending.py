@@ -3,7 +3,8 @@
 The number of packs in memory follows the byte budget: one is always there, more are taken while the budget has room. A
 near store receives no more at a time for having more than a few of them, and memory that was never touched is slow; so
 for each further one it is first waited a moment for one that arrives. Over a far link none does. Nor does one over a
-slow link, which more would only crowd; so there are no more of them before one has arrived in good time.
+slow link, which more would only crowd; so there are no more of them before one has arrived in good time, nor where
+packs beside each other go at less than half the rate that one has gone at.
 
 Nothing travels until the first pack is full. Where many will follow, the first ones are smaller.
 """
@@ -50,6 +51,7 @@ class PackSender:
         self._number = 0
         self._sending: deque[tuple[int, Future[tuple[memoryview, bool]]]] = deque()
         self._seconds = SLOW  # that the last pack took to arrive
+        self._rate = self._best_rate = 0.0  # bytes a second, of the last pack and of the fastest
         self.own: set[int] = set()
         self.packs_sent = 0
 
@@ -125,9 +127,13 @@ class PackSender:
         if self._extra == MAX_PACKS_IN_MEMORY - 1:
             return False
         oldest = self._sending[0][1]
-        if self._extra >= PACKS_AT_ONCE - 1:
-            wait([oldest], PATIENCE if self._seconds < SLOW else None)
-        return not oldest.done()
+        if self._extra < PACKS_AT_ONCE - 1:
+            return not oldest.done()
+        wait([oldest], PATIENCE if self._seconds < SLOW else None)
+        return not oldest.done() and not self._is_crowded()
+
+    def _is_crowded(self) -> bool:
+        return self._rate < self._best_rate / 2
 
     def _reclaim(self) -> None:
         _, sending = self._sending.popleft()
@@ -142,7 +148,9 @@ class PackSender:
         missing = not self._is_there(pack.id, pack.data.nbytes)
         if missing:
             self._transport.write(pack_key(pack.id), pack.data, content_addressed=True)
-            self._seconds = time.monotonic() - began
+            self._seconds = max(time.monotonic() - began, 1e-6)
+            self._rate = pack.data.nbytes / self._seconds
+            self._best_rate = max(self._best_rate, self._rate)
         self._journal.note(pack.id, pack.entries)
         return builder.memory, missing
 
