@@ -30,11 +30,19 @@ class Asked(Generic[R, A]):
 class Asking(Generic[R, A]):
     """What is asked while one batch is done makes up the next one."""
 
-    def __init__(self, work: Callable[[list[R]], Sequence[A | Exception]], most: int) -> None:
-        """`work` answers up to `most` requests, in their order; an exception is raised where that request was made."""
+    def __init__(
+        self,
+        work: Callable[[list[R]], Sequence[A | Exception]],
+        most: int,
+        thread: ThreadPoolExecutor | None = None,
+    ) -> None:
+        """`work` answers up to `most` requests, in their order; an exception is raised where that request was made.
+
+        Those of one `thread` take turns.
+        """
         self._work = work
         self._most = most
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shardflow-asked")
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="shardflow-asked")
         self._lock = Lock()
         self._waiting: list[Asked[R, A]] = []
         self._at_work = False

@@ -21,7 +21,8 @@ def as_dvc_tells(path: str = "") -> Iterator[None]:
     try:
         yield
     except ShardflowError as error:
-        raise refusal(error, path) from error
+        # Not its cause: DVC would tell that as well, down to the last word of the server.
+        raise refusal(error, path)  # noqa: B904
 
 
 def refusal(error: ShardflowError, path: str = "") -> Exception:

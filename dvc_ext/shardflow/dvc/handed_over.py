@@ -7,11 +7,12 @@ wake a thread, so this one says that it is made of coroutines. Larger files have
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +46,15 @@ def best_together(root: str) -> int:
         return 1  # told by whoever uses it
 
 
+@cache
+def _threads(process: int) -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:  # noqa: ARG001  # a fork has none of them
+    """Those of all remotes of a process: for large files, and one for small ones."""
+    return (
+        ThreadPoolExecutor(THREADS, thread_name_prefix="shardflow-files"),
+        ThreadPoolExecutor(1, thread_name_prefix="shardflow-asked"),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Handed:
     """A file of this machine, there or to be, and its path in a store."""
@@ -62,9 +72,9 @@ class HandedOverFileSystem(StoreFileSystem):
     def __init__(self, root: str = "", most: int = 256, **options: Any) -> None:
         """`most` is how many small files are best written at a time."""
         super().__init__(root, **options)
-        self._putting: Asking[Handed, bool] = Asking(self._put_small, most)
-        self._getting: Asking[Handed, bool] = Asking(self._get_small, most)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="shardflow-files")
+        self._threads, asked = _threads(os.getpid())
+        self._putting: Asking[Handed, bool] = Asking(self._put_small, most, asked)
+        self._getting: Asking[Handed, bool] = Asking(self._get_small, most, asked)
         self._few = asyncio.Semaphore(THREADS)  # what waits for a thread would hold up the end of the process
 
     async def _put_file(

@@ -39,13 +39,18 @@ def found_to_write(
 ) -> tuple[Store, str]:
     """The same, or a new store at `root`; one that is gone, or another one by now, is not written to any more."""
     try:
-        store, path = found(url, options)
-        if read_config(store.transport) == store.config:
-            return store, path
-        _known.pop(_key(store.url, options), None)
-        return _found_anew(url, options)
+        return found_still(url, options)
     except StoreMissing:
         return _made(url, root, tell, options)
+
+
+def found_still(url: StoreURL, options: Options = None) -> tuple[Store, str]:
+    """As `found`, and looked at again: what this process knew may be gone, or another store by now."""
+    store, path = found(url, options)
+    if read_config(store.transport) == store.config:
+        return store, path
+    _known.pop(_key(store.url, options), None)
+    return _found_anew(url, options)
 
 
 def _made(url: StoreURL, root: StoreURL, tell: Callable[[StoreURL], None], options: Options) -> tuple[Store, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dvc_support.commands import DVC, Project, project
+from dvc_support.commands import DVC, Project, project, remote_options
 from dvc_support.places import Place
 from services.fixtures import fresh_url
 from services.service import Service
@@ -92,17 +93,46 @@ def test_a_store_of_a_later_format_is_neither_read_nor_written(pushed: Project, 
         assert "unexpected error" not in done.all
 
 
-@pytest.mark.service("ceph")
-def test_wrong_credentials_are_refused_by_name(ceph: Service, tmp_path: Path) -> None:
-    url = fresh_url(ceph)
-    options = {"endpointurl": ceph.options["endpoint"], "access_key_id": "nobody", "secret_access_key": "nothing"}
-    here = project(tmp_path / "here", url, options)
-    (here.root / "a").write_text("a")
-    here.must("add", "a")
-    done = here.dvc("push")
-    assert done.code != 0
-    assert "403" in done.all
-    assert "unexpected error" not in done.all
+@pytest.mark.parametrize(
+    "cloud",
+    [
+        pytest.param("ceph", marks=pytest.mark.service("ceph")),
+        pytest.param("azure", marks=pytest.mark.service("azure")),
+    ],
+)
+def test_wrong_credentials_fail_every_command_which_tells_how_to_set_them(
+    cloud: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    service: Service = request.getfixturevalue(cloud)
+    url, right, wrong, remedy = fresh_url(service), *keys(service)
+    here = project(tmp_path / "here", url, right)
+    (here.root / "pushed.txt").write_text("pushed")
+    here.must("add", "pushed.txt")
+    here.must("push")
+    here.commit()
+
+    there = project(tmp_path / "there", url, wrong)
+    (there.root / "pushed.txt.dvc").write_bytes((here.root / "pushed.txt.dvc").read_bytes())
+    (there.root / "new.txt").write_text("new")
+    there.must("add", "new.txt")
+    for command in (["push"], ["pull"], ["fetch"], ["status", "-c"], ["gc", "-w", "-c", "-f"]):
+        done = there.dvc(*command)
+        assert done.code != 0, command
+        assert done.err.count(remedy) == 1, done.all
+        assert "403 Forbidden" in done.err
+        assert "Debug source" not in done.err
+    assert not (there.root / "pushed.txt").exists()
+    assert "in sync" in here.must("status", "-c")
+
+
+def keys(service: Service) -> tuple[dict[str, str], dict[str, str], str]:
+    """A remote's options with the right key of a service and with a wrong one, and how a user sets them."""
+    if service.backend == "az":
+        right = service.env["AZURE_STORAGE_CONNECTION_STRING"]
+        wrong = right.replace(service.options["account_key"], base64.b64encode(b"wrong" * 8).decode())
+        return {"connection_string": right}, {"connection_string": wrong}, "set AZURE_STORAGE_CONNECTION_STRING"
+    options = remote_options(service.options)
+    return options, {**options, "secret_access_key": "wrong"}, "set AWS_ACCESS_KEY_ID"
 
 
 def test_a_full_disk_fails_the_push_and_the_next_one_finishes(here: Project, disk: Place, noise: Noise) -> None:
@@ -156,11 +186,18 @@ def test_gc_leaves_files_alone_that_dvc_did_not_push(pushed: Project, disk: Plac
     assert disk.files == ["v1/model.bin"]
 
 
-@pytest.mark.parametrize("option", ["version_aware", "bogus"])
-def test_an_option_that_stores_do_not_have_is_refused_as_dvc_does(here: Project, option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("version_aware", "stores do not have the option version_aware: a store keeps versions by itself"),
+        ("bogus", "extra keys not allowed"),
+    ],
+)
+def test_an_option_that_stores_do_not_have_is_refused_as_dvc_does(here: Project, option: str, says: str) -> None:
     done = here.dvc("remote", "modify", "store", option, "true")
     assert done.code == 251
-    assert f"extra keys not allowed @ data['remote']['store']['{option}']" in done.all
+    assert says in done.all
+    assert f"@ data['remote']['store']['{option}']" in done.all
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_what_was_pushed_comes_back_in_a_fresh_clone_and_goes_with_gc(
     for number in range(5):
         (here.root / "data" / "inner" / f"{number}.txt").write_text(str(number))
     here.must("add", "weights.bin", "data")
-    assert "made one" in here.must("push")
+    assert f"made a new store at {place.url}" in here.must("push")
     here.commit()
     assert "in sync" in here.must("status", "-c")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,14 @@ from dvc_objects.fs import generic
 from dvc_objects.fs.local import localfs
 from fsspec.callbacks import Callback
 
+from dvc_support.commands import remote_options
+from services.fixtures import fresh_url
+from services.service import Service
 from shardflow.dvc import handed_over
 from shardflow.dvc.filesystem import StoreFileSystem
 from shardflow.dvc.handed_over import HandedOverFileSystem, best_together
 from shardflow.dvc.remote import ShardflowFileSystem
+from shardflow.dvc.transferring import transfers_of
 from shardflow.store.store import Store
 from shardflow.transport import NewObject, Transport
 
@@ -192,3 +198,33 @@ def test_what_waits_for_a_thread_waits_where_it_can_be_given_up(
     fs.jobs = len(contents)
     assert push(fs, made(tmp_path / "files", contents), [object_path(url, content) for content in contents]) == {}
     assert max(queued) <= handed_over.THREADS
+
+
+def test_several_remotes_share_the_threads_the_loop_and_the_memory_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shardflow.dvc.remote.best_together", lambda _: MOST)
+    contents = [LARGE + bytes([number]) for number in range(2 * handed_over.THREADS)] + [b"small", b"smaller"]
+    files = made(tmp_path / "files", contents)
+    stores, others = [], set(threading.enumerate())
+    for name in ("one", "two", "three"):
+        url = f"shardflow://file{tmp_path}/{name}"
+        fs = ShardflowFileSystem(url=url, root=url)
+        fs.jobs = len(files)
+        assert push(fs, files, [object_path(url, content) for content in contents]) == {}
+        stores.append(Store.find(url)[0])
+    names = [thread.name for thread in threading.enumerate() if thread not in others]
+    threads = Counter(name.rpartition("_")[0] or name for name in names)
+    assert threads["shardflow-files"] <= handed_over.THREADS
+    assert threads["shardflow-asked"] <= 1
+    assert [thread.name for thread in threading.enumerate()].count("fsspecIO") == 1
+    assert len({id(store.budget) for store in stores}) == 1
+
+
+def test_two_remotes_at_one_place_share_what_moves_files(moto: Service) -> None:
+    url = fresh_url(moto)
+    options = {"root": url, **remote_options(moto.options)}
+    one, two = (ShardflowFileSystem(url=url, **options) for _ in range(2))
+    path = object_path(url, LARGE)
+    moving = [transfers_of(fs.fs._places.to_write(path)[0]) for fs in (one, two)]
+    assert moving[0] is moving[1]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc import config_schema
 from voluptuous import Invalid
 
-from shardflow.dvc.options import OPTIONS, checked_section, transport_options
+from shardflow.dvc.options import OPTIONS, REFUSED, REFUSED_ANYWHERE, checked_section, transport_options
 from shardflow.dvc.remote import ShardflowFileSystem
 
 BUCKET = "shardflow://s3/bucket/x"
+OF_DVC = getattr(config_schema, "REMOTE_SCHEMAS", {})  # releases before September 2025 do not show them
+OUR_NAMES = {"s3": "s3", "gs": "gs", "azure": "az"}
+DOCUMENTED = (Path(__file__).parents[3] / "docs" / "dvc.md").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -23,6 +28,8 @@ BUCKET = "shardflow://s3/bucket/x"
         ("s3", {"sse": "aws:kms", "sse_kms_key_id": "k"}, {"server_side_encryption": "aws:kms", "sse_kms_key_id": "k"}),
         ("s3", {"sse_customer_key": "YQ=="}, {"sse_customer_key_base64": "YQ==", "server_side_encryption": "sse-c"}),
         ("s3", {"connect_timeout": 5, "session_token": "t"}, {"connect_timeout": "5", "session_token": "t"}),
+        ("s3", {"ssl_verify": False}, {"ssl_verify": "false"}),
+        ("s3", {"ssl_verify": "lab.pem"}, {"ssl_verify": "lab.pem"}),
         ("gs", {"credentialpath": "key.json"}, {"application_credentials": "key.json"}),
         ("gs", {"endpointurl": "http://h:1"}, {"endpoint": "http://h:1"}),
         ("az", {"sas_token": "s", "account_name": "n"}, {"sas_key": "s", "account_name": "n"}),
@@ -51,7 +58,6 @@ def test_values_are_taken_as_dvc_writes_them() -> None:
     [
         {"url": BUCKET, "account_name": "x"},
         {"url": "shardflow://file/x", "region": "r"},
-        {"url": BUCKET, "worktree": "true"},
         {"url": BUCKET, "connect_timeout": "0"},
         {"url": BUCKET, "use_ssl": "maybe"},
         {"url": "shardflow:x"},
@@ -61,6 +67,39 @@ def test_values_are_taken_as_dvc_writes_them() -> None:
 def test_what_a_backend_cannot_do_is_refused(section: dict[str, str]) -> None:
     with pytest.raises(Invalid):
         checked_section(section)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("false", False), ("true", True), ("lab.pem", "lab.pem")])
+def test_certificates_are_a_switch_or_a_file(given: str, meant: bool | str) -> None:
+    assert checked_section({"url": BUCKET, "ssl_verify": given})["ssl_verify"] == meant
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "remedy"),
+    [
+        (backend, name, remedy)
+        for backend, refused in {**REFUSED, "file": REFUSED_ANYWHERE}.items()
+        for name, remedy in refused.items()
+    ],
+)
+def test_what_a_store_cannot_do_is_refused_by_name_with_what_to_do(backend: str, name: str, remedy: str) -> None:
+    with pytest.raises(Invalid, match=f"stores do not have the option {name}: ") as refused:
+        checked_section({"url": f"shardflow://{backend}/bucket/x", name: "true"})
+    assert remedy in str(refused.value)
+    assert refused.value.path == [name]
+
+
+@pytest.mark.parametrize("dvcs", sorted(OUR_NAMES.keys() & OF_DVC.keys()))
+def test_every_option_of_dvcs_own_remote_is_taken_or_refused_and_documented(dvcs: str) -> None:
+    ours = OUR_NAMES[dvcs]
+    names = {str(name) for name in OF_DVC[dvcs]}
+    taken = {*OPTIONS[ours], "url", "jobs", "checksum_jobs", "verify"}
+    refused = REFUSED[ours].keys() | REFUSED_ANYWHERE.keys()
+    assert names == taken | refused
+    assert not taken & refused
+    row = next(line for line in DOCUMENTED if line.startswith(f"| `{ours}` | `"))
+    assert {name for name in OPTIONS[ours] if f"`{name}`" not in row} == set()
+    assert {name for name in refused if not any(f"`{name}`" in line for line in DOCUMENTED)} == set()
 
 
 def test_a_release_of_dvc_that_asks_classes_for_their_options_finds_them_all() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 
@@ -20,51 +19,63 @@ pytestmark = pytest.mark.slow
 Noise = Callable[[int], bytes]
 
 
-@contextmanager
-def collecting(store: Store) -> Iterator[None]:
-    """The store's gc, again and again."""
-    ends, failures = Event(), list[BaseException]()
+PUSH_BESIDE_GC = """\
+import sys, time
+from dvc.cli import main
+from shardflow.store.care.gc import collect
+from shardflow.store.commit import Committer
+from shardflow.store.store import Store
 
-    def work() -> None:
-        while not ends.wait(0.05):
-            try:
-                collect(store)
-            except BaseException as error:  # noqa: BLE001  # told below
-                failures.append(error)
-                return
+commit, collections = Committer.commit, {collections}
 
-    thread = Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        ends.set()
-        thread.join()
-    assert failures == []
+def commit_after_gc(committer, files):
+    global collections
+    used = {{committer._catalog.packs[committer._catalog.pack_of(row)].hex() for file in files for row in file.rows}}
+    if collections and "{pack}" in used:
+        print("relies on the pack")
+        store, _ = Store.find("{url}")
+        store.rm("old.bin")
+        for _ in range(collections):
+            collect(store)
+            time.sleep(1.1)
+        collections = 0
+    commit(committer, files)
+
+Committer.commit = commit_after_gc
+sys.exit(main(["push"]))
+"""
+"""The last file that names a pack goes, and gc runs, just when a push is about to name that pack as well."""
 
 
-def test_a_gc_beside_pushes_takes_nothing_that_they_need(
-    here: Project, disk: Place, tmp_path: Path, noise: Noise
+@pytest.mark.parametrize(("collections", "after"), [(1, "set aside"), (2, "deleted")])
+def test_a_pack_that_gc_takes_just_when_a_push_is_to_share_it_is_not_missed(
+    here: Project, disk: Place, tmp_path: Path, noise: Noise, collections: int, after: str
 ) -> None:
     Store.init(disk.url, Settings(gc_grace_seconds=1))
-    shared = noise(4 << 20)
-    (here.root / "old.bin").write_bytes(shared)
-    here.must("add", "old.bin")
-    here.must("push")
-    here.must("remove", "old.bin.dvc")
-    here.must("gc", "-w", "-c", "-f")
-    assert disk.files == []
+    shared = noise(2 << 20)
+    (tmp_path / "old.bin").write_bytes(shared)
+    disk.store.put(tmp_path / "old.bin", "old.bin")
+    (pack,) = packs(disk)
 
-    with collecting(disk.store):
-        for number in range(2):
-            (here.root / f"{number}.bin").write_bytes(shared + bytes([number]) * 50_000)
-            here.must("add", f"{number}.bin")
-            here.must("push")
+    (here.root / "new.bin").write_bytes(content := shared + b"and more" * 5_000)
+    here.must("add", "new.bin")
     here.commit()
+    program = PUSH_BESIDE_GC.format(collections=collections, pack=pack, url=disk.url)
+    done = here.run(sys.executable, "-c", program)
+    assert done.code == 0, done.all
+    assert "relies on the pack" in done.out
+    assert (pack in packs(disk)) == (after == "set aside")
+    collect(disk.store)
+    assert pack not in packs(disk)
+
     there = here.clone(tmp_path / "there")
     there.must("pull")
-    for number in range(2):
-        assert (there.root / f"{number}.bin").read_bytes() == shared + bytes([number]) * 50_000
+    assert (there.root / "new.bin").read_bytes() == content
+
+
+def packs(place: Place) -> set[str]:
+    """The packs that there are, by their digests."""
+    return {info.key.rpartition("/")[2].partition(".")[0] for info in place.store.transport.list("packs/")}
 
 
 def test_what_gc_freed_is_pushed_again_by_whoever_has_it(here: Project, disk: Place, noise: Noise) -> None:
