@@ -175,8 +175,9 @@ class Checkpoints:
         """Once, when a run of MLflow is there: an interrupted training can then go on in the same one."""
         run = _active_run()
         if self._run is None and run is not None:
-            self._run = str(run.info.run_id)
-            self._attempt.note(RUN, self._run.encode())
+            found = str(run.info.run_id)
+            self._attempt.note(RUN, found.encode())
+            self._run = found
 
     def _tell_mlflow(self, pointer: Pointer) -> None:
         """The run may have ended by now, and is told all the same."""

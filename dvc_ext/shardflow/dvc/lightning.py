@@ -8,15 +8,19 @@ trainer.fit(model, data, ckpt_path=callback.ckpt_path)
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from shardflow.dvc.checkpoints import Checkpoints, CheckpointsMisused
 
 _PREFIX = "shardflow-step-"
+_TERMINATED = 128 + signal.SIGTERM
+"""The exit code of who ends by that signal; with Lightning's own, which is 0, DVC takes the stage for done."""
 
 
 class StageCheckpoint(Callback):
@@ -63,9 +67,8 @@ class StageCheckpoint(Callback):
         del pl_module
         self._save(trainer)
         if trainer.received_sigterm:
-            self.checkpoints.stop()
-        else:
-            self.checkpoints.close()
+            raise SIGTERMException  # Lightning does not look again, and would end as if all had been done
+        self.checkpoints.close()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         del pl_module
@@ -75,8 +78,13 @@ class StageCheckpoint(Callback):
             self.checkpoints.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        del trainer, pl_module, exception
-        self.checkpoints.stop()
+        del pl_module
+        try:
+            if isinstance(exception, SIGTERMException):  # a machine is taken away: Lightning ends between two steps
+                exception.code = exception.code or _TERMINATED
+                self._save(trainer)
+        finally:
+            self.checkpoints.stop()
 
     def _save(self, trainer: Trainer) -> None:
         step = trainer.global_step

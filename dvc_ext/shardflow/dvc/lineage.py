@@ -97,7 +97,7 @@ class Came:
 
 def made_from(reference: str, client: Any) -> list[Found]:
     """A model with its data and code, and after it every model that it was made from."""
-    steps = _remembered()
+    steps = _remembered(project_around())
     found: list[Found] = []
     waiting = _models_named(reference, client)
     while waiting:
@@ -112,7 +112,7 @@ def made_from(reference: str, client: Any) -> list[Found]:
 def came_from(data: str, client: Any) -> Came:
     """Every model that was made from data, over all stages between, and every model made from those."""
     asked = _data_named(data)
-    steps = downstream(_remembered(), [each.md5 for each in asked])
+    steps = downstream(_remembered(project_around(), _project_of(data)), [each.md5 for each in asked])
     made = {md5: path for step in steps for path, md5 in step.outs.items()}
     everything = asked + [Data(path, md5, "made from it") for md5, path in made.items()]
     found = {model: how for each in everything for model, how in _models_of(each, client)}
@@ -121,9 +121,9 @@ def came_from(data: str, client: Any) -> Came:
     return Came(tuple(everything), tuple(models))
 
 
-def _remembered() -> list[Step]:
-    project = project_around()
-    return remembered(project) if project is not None and project.commit() else []
+def _remembered(*projects: Project | None) -> list[Step]:
+    known = dict.fromkeys(project for project in projects if project is not None and project.commit())
+    return [step for project in known for step in remembered(project)]
 
 
 def _told(model: str, client: Any, steps: list[Step]) -> Found:
@@ -233,14 +233,21 @@ def _data_named(data: str) -> list[Data]:
     """The data of a path and a revision, or of an MD5; for a file in a tracked directory also that directory."""
     if _MD5.fullmatch(data):
         return [Data("", data, "asked for")]
-    path, _, rev = data.rpartition("@") if "@" in data else (data, "", "")
-    project = project_around(Path(path).parent)
-    if project is None or project_around() is None:
-        raise DataUntracked(
-            f"{data} names nothing: it, or this directory, is in no DVC project", remedy="give the MD5, or go there"
-        )
+    path, rev = _path_and_revision(data)
+    project = _project_of(data)
+    if project is None:
+        raise DataUntracked(f"{data} names nothing: it is in no DVC project", remedy="give the MD5, or go there")
     found = tracked(path, rev=rev or "HEAD")
     return [Data(found.path, found.md5, "asked for"), *_around(project, project.path_of(path), rev or "HEAD")]
+
+
+def _path_and_revision(data: str) -> tuple[str, str]:
+    path, _, rev = data.rpartition("@") if "@" in data else (data, "", "")
+    return path, rev
+
+
+def _project_of(data: str) -> Project | None:
+    return project_around(Path(_path_and_revision(data)[0]).parent)
 
 
 def _around(project: Project, path: str, rev: str) -> Iterator[Data]:

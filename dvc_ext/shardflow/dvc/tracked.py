@@ -22,6 +22,7 @@ from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
+from dvc_data.index import DataIndexError
 from dvc_objects.errors import ObjectFormatError
 from dvc_objects.fs.memory import MemoryFileSystem
 from scmrepo.exceptions import SCMError
@@ -32,6 +33,7 @@ from shardflow.store.parallel import in_parallel
 
 DIRECTORY = ".dir"
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_UNREADABLE = (OSError, DvcException, DataIndexError)
 
 
 class DataUntracked(ShardflowError):
@@ -44,6 +46,10 @@ class DataChanged(ShardflowError):
 
 class DataUnavailable(ShardflowError):
     """Recorded data that can be found nowhere any more."""
+
+
+class DataInTheWay(ShardflowError):
+    """Files that would be taken for a part of the data that is to come there."""
 
 
 class DataAltered(CorruptData):
@@ -111,22 +117,51 @@ def tracked(path: str | Path, *, repo: str | None = None, rev: str | None = None
 
 
 def fetched(data: Tracked, target: Path) -> Path:
-    """Those very bytes, at `target`; compared with their md5 when they are there."""
+    """Those very bytes, at `target`; compared with their md5 before anything there is touched."""
     here = project_around()
     source = data.repo
     if here and (data.rev is None or here.has_commit(data.rev)):
         source = str(here.repository() if data.rev or data.project else here.root)
-    if data.committed:
-        _get(source, data, target)
-    else:
-        _copy(source, data, target)
-    found = _md5_of(target)
-    if found != data.md5:
-        raise DataAltered(
-            f"{data.path} of {source} has md5 {found}, but {data.md5} was recorded",
-            remedy="fetch it again with 'dvc fetch --force', from a remote that is not damaged",
-        )
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".shardflow-") as directory:
+        fresh = Path(directory) / target.name
+        if data.committed:
+            _get(source, data, fresh)
+        else:
+            _copy(source, data, fresh)
+        found = _md5_of(fresh)
+        if found != data.md5:
+            raise DataAltered(
+                f"{data.path} of {source} has md5 {found}, but {data.md5} was recorded",
+                remedy="fetch it again with 'dvc fetch --force', from a remote that is not damaged",
+            )
+        _put_in_place(fresh, target)
     return target
+
+
+def _put_in_place(fresh: Path, target: Path) -> None:
+    """Over an earlier copy too, unless that has files which this version has not: they would pass for its own."""
+    if target.exists() and target.is_dir() != fresh.is_dir():
+        raise DataInTheWay(
+            f"{target} is a {'directory' if target.is_dir() else 'file'}, which this version is not",
+            remedy="remove it, or name another directory",
+        )
+    if not fresh.is_dir():
+        fresh.replace(target)
+        return
+    wanted = _files_below(fresh)
+    others = sorted(_files_below(target) - wanted)
+    if others:
+        raise DataInTheWay(
+            f"{target} holds {others[0]}, which this version does not have",
+            remedy="remove it, or name another directory",
+        )
+    target.mkdir(exist_ok=True)
+    for name in wanted:
+        (fresh / name).replace(_placed(target, name))
+
+
+def _files_below(directory: Path) -> set[str]:
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
 
 
 def _now(project: Project, path: str) -> Tracked:
@@ -148,7 +183,7 @@ def _has(project: Project, path: str, rev: str | None, md5: str) -> bool:
         return False
     try:
         return _at(str(project.root), path, rev).md5 == md5
-    except DataUntracked:
+    except (DataUntracked, DataUnavailable):  # what the commit has cannot be told: this version is found by its md5
         return False
 
 
@@ -180,6 +215,10 @@ def _recorded(files: DVCFileSystem, path: str, where: str) -> tuple[str, int | N
         found = files.info(f"/{path}").get("dvc_info") or {}
     except FileNotFoundError:
         found = {}
+    except DataIndexError as error:
+        raise DataUnavailable(
+            f"{path} in {where} cannot be looked up: {error}", remedy="push it where it was made, with 'dvc push'"
+        ) from None
     if "md5" not in found:
         raise DataUntracked(f"DVC does not track {path} in {where}", remedy=f"run 'dvc add {path}', or check the path")
     meta = found["entry"].meta
@@ -208,7 +247,7 @@ def _get(source: str, data: Tracked, target: Path) -> None:
     with _file_system(source, data.rev) as files:
         try:
             get(files, f"/{data.path_in_repo}", target)
-        except (OSError, DvcException) as error:
+        except _UNREADABLE as error:
             raise DataUnavailable(
                 f"{data.path} of {source} at {data.rev} cannot be read: {error}",
                 remedy="push it where it was made, with 'dvc push'",
@@ -243,7 +282,7 @@ def _copy(source: str, data: Tracked, target: Path) -> None:
             _fill(repo, [one.value for _, _, one in listed])
             for key, _, one in listed:
                 shutil.copyfile(cache.oid_to_path(one.value), _placed(target, "/".join(key)))
-        except (OSError, DvcException, ObjectFormatError) as error:
+        except (*_UNREADABLE, ObjectFormatError) as error:
             raise DataUnavailable(
                 f"no commit has this version of {data.path}, and its bytes ({data.md5}) are not in {source}: {error}",
                 remedy="commit and push it where it was made",

@@ -9,8 +9,11 @@ with callback.resumable() as directory:
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +28,8 @@ from transformers.utils import WEIGHTS_NAME
 from shardflow.dvc.checkpoints import Checkpoints, CheckpointsMisused
 
 _RNG_STATE_NAME = "rng_state.pth"
+_TERMINATED = 128 + signal.SIGTERM
+"""The exit code of who ends by that signal; DVC must not take the stage for done."""
 
 
 class StageCheckpoint(TrainerCallback):
@@ -36,24 +41,33 @@ class StageCheckpoint(TrainerCallback):
         self.checkpoints = checkpoints
         self.every = every_n_steps
         self._saved: int | None = None
+        self._told_to_end = False
+        self._process = 0
 
     @contextmanager
     def resumable(self) -> Iterator[str | None]:
         """A directory with the last checkpoint, as `train(resume_from_checkpoint=...)` wants it; None for a new run.
 
-        Whoever leaves the block by an error leaves a run that was interrupted; otherwise it is complete.
+        Whoever leaves the block by an error leaves a run that was interrupted; otherwise it is complete. A process that
+        is told to end (SIGTERM), as where its machine is taken away, saves the step it is at first.
         """
-        with self.checkpoints, tempfile.TemporaryDirectory(prefix="shardflow-resume-") as directory:
+        with (
+            self._listening(),
+            self.checkpoints,
+            tempfile.TemporaryDirectory(prefix="shardflow-resume-") as directory,
+        ):
             if self.checkpoints.latest() is None:
                 yield None
             else:
                 _write_out(self.checkpoints.load(), Path(directory))
                 yield directory
+            self._end_if_told()  # inside, for then the run counts as interrupted
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any) -> None:
         del args, control
-        if state.global_step % self.every == 0:
+        if self._told_to_end or state.global_step % self.every == 0:
             self._save(state, parts)
+        self._end_if_told()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
@@ -68,6 +82,31 @@ class StageCheckpoint(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any) -> None:
         del args, control
         self._save(state, parts)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Note the signal, and heed it between two steps, where the state is whole; who listens already goes on."""
+        heard_already = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        if heard_already or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._process = os.getpid()
+        signal.signal(signal.SIGTERM, self._hear)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._end_if_told()
+
+    def _hear(self, number: int, _: Any) -> None:
+        if os.getpid() != self._process:  # a worker, forked off: it ends as it would without us
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._told_to_end = True
+
+    def _end_if_told(self) -> None:
+        if self._told_to_end:
+            raise SystemExit(_TERMINATED)
 
     def _save(self, state: TrainerState, parts: dict[str, Any]) -> None:
         if not state.global_step or state.global_step == self._saved:

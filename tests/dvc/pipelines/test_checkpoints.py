@@ -148,6 +148,21 @@ def test_the_mlflow_run_names_the_checkpoint_and_is_found_again_after_a_crash(tr
     assert pointer.mlflow_run == run.info.run_id
 
 
+def test_a_run_that_could_not_be_noted_is_noted_with_the_next_step(
+    tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise NoSpace("no space left on the store's disk", remedy="make room")
+
+    with mlflow.start_run() as run, Checkpoints(url="store") as checkpoints:
+        with monkeypatch.context() as broken:
+            broken.setattr(Attempt, "note", full)
+            with pytest.raises(NoSpace):
+                checkpoints.save(1, state(1))
+        checkpoints.save(1, state(1))
+        assert checkpoints.interrupted_run() == run.info.run_id
+
+
 def test_a_run_without_checkpoints_names_none() -> None:
     with Checkpoints(url="store"):
         pass

@@ -16,8 +16,11 @@ import pytest
 from mlflow.data.dataset_source_registry import get_registered_sources, resolve_dataset_source
 
 from dvc_support.commands import Project
+from dvc_support.places import Place
+from services.fixtures import fresh_url
+from services.service import Service
 from shardflow.dvc.datasets import BadAddress, DvcDatasetSource, parsed
-from shardflow.dvc.tracked import DataAltered, DataChanged, DataUnavailable, DataUntracked, tracked_from
+from shardflow.dvc.tracked import DataAltered, DataChanged, DataInTheWay, DataUnavailable, DataUntracked, tracked_from
 from shardflow.errors import ShardflowError
 
 
@@ -62,6 +65,37 @@ def test_what_was_logged_is_loaded_after_the_data_has_changed(
     mlflow.data.get_source(directory).load(images.parent)  # once more to the same place
     assert {path.name: path.read_text() for path in images.iterdir()} == {"a.txt": "first", "b.txt": "second"}
     shutil.rmtree(images.parent)
+
+
+def test_a_version_is_loaded_over_another_one_unless_files_of_that_would_stay_among_its_own(
+    filled: Project, tracking_uri: str, tmp_path: Path
+) -> None:
+    first = mlflow.data.from_dvc("data/images").source
+    (filled.root / "data" / "images" / "a.txt").write_text("changed")
+    (filled.root / "data" / "images" / "c.txt").write_text("third")
+    filled.must("add", "data/images")
+    filled.commit()
+    second = mlflow.data.from_dvc("data/images").source
+    there = Path(first.load(tmp_path / "there"))
+    assert (there / "a.txt").read_text() == "first"
+    second.load(tmp_path / "there")
+    found = {path.name: path.read_text() for path in there.iterdir()}
+    assert found == {"a.txt": "changed", "b.txt": "second", "c.txt": "third"}
+    with pytest.raises(DataInTheWay, match=r"there/images holds c\.txt, which this version does not have; remove it"):
+        first.load(tmp_path / "there")
+    assert {path.name: path.read_text() for path in there.iterdir()} == found
+    assert list((tmp_path / "there").iterdir()) == [there], "nothing is left beside it"
+
+
+def test_a_copy_of_the_other_kind_is_in_the_way(filled: Project, tracking_uri: str, tmp_path: Path) -> None:
+    directory, file = (mlflow.data.from_dvc(path).source for path in ("data/images", "data/train.csv"))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "images").write_text("a file")
+    (tmp_path / "there" / "train.csv").mkdir()
+    with pytest.raises(DataInTheWay, match="images is a file, which this version is not; remove it"):
+        directory.load(tmp_path / "there")
+    with pytest.raises(DataInTheWay, match=r"train\.csv is a directory, which this version is not"):
+        file.load(tmp_path / "there")
 
 
 def test_it_is_loaded_by_its_address_alone_from_any_directory(
@@ -164,6 +198,32 @@ def test_another_clone_gets_it_from_the_remote(
     assert (there / "b.txt").read_text() == "second"
 
 
+def test_a_fresh_clone_gets_what_was_logged_from_a_store_at_its_revision(
+    moto: Service, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The credentials are in the configuration of each clone, which no revision has."""
+    made = Place(fresh_url(moto, "data"), moto.options).project(tmp_path / "project")
+    monkeypatch.chdir(made.root)
+    (made.root / "images").mkdir()
+    datasets = []
+    for version in ("first", "second"):
+        (made.root / "train.csv").write_text(version)
+        (made.root / "images" / f"{version}.txt").write_text(version)
+        made.must("add", "train.csv", "images")
+        made.commit()
+        made.must("push")
+        datasets.append([logged(mlflow.data.from_dvc(name)) for name in ("train.csv", "images")])
+    clone = made.clone(tmp_path / "clone")
+    shutil.rmtree(made.root)
+    monkeypatch.chdir(clone.root)
+    for version, (file, directory) in zip(("first", "second"), datasets, strict=True):
+        there = tmp_path / version
+        assert Path(mlflow.data.get_source(file).load(there)).read_text() == version
+        names = sorted(path.name for path in Path(mlflow.data.get_source(directory).load(there)).iterdir())
+        assert names == ["first.txt", "second.txt"][: len(names)]
+        assert len(names) == (1 if version == "first" else 2)
+
+
 def test_data_that_was_altered_in_the_remote_is_not_taken_for_what_was_logged(
     filled: Project, tracking_uri: str, tmp_path: Path
 ) -> None:
@@ -175,6 +235,17 @@ def test_data_that_was_altered_in_the_remote_is_not_taken_for_what_was_logged(
     stored.write_text("x,y\n6,6\n")
     with pytest.raises(DataAltered, match=r"data/train.csv .* has md5 .* but .* was recorded; fetch it again"):
         dataset.source.load(tmp_path / "there")
+
+
+def test_data_that_nobody_pushed_is_told_by_its_name(filled: Project, tracking_uri: str, tmp_path: Path) -> None:
+    sources = [mlflow.data.from_dvc(f"data/{name}").source for name in ("train.csv", "images")]
+    for place in (filled.root / ".dvc" / "cache", tmp_path / "remote"):
+        shutil.rmtree(place)
+    for source in sources:
+        with pytest.raises(DataUnavailable, match=rf"{source.data.path} of .* cannot be read.*with 'dvc push'"):
+            source.load(tmp_path / "there")
+    with pytest.raises(DataUnavailable, match=r"data/images/a.txt in .* cannot be looked up.*with 'dvc push'"):
+        mlflow.data.from_dvc("data/images/a.txt", rev="HEAD")
 
 
 def test_a_password_in_the_address_of_the_repository_is_not_recorded(filled: Project) -> None:

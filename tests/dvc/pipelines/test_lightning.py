@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,17 @@ class Line(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
 
 
+class Preempted(Line):
+    """Another process asks it to end while it does a step."""
+
+    def training_step(self, batch: tuple[torch.Tensor, ...], index: int) -> torch.Tensor:
+        if self.global_step == self.dies_at:
+            self.dies_at = None
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL, "Lightning listens for it"
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().training_step(batch, index)
+
+
 def loader() -> Any:
     rows = torch.ones(STEPS, 4)  # all alike: Lightning begins an epoch's data anew where it goes on
     return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows), batch_size=1)
@@ -65,9 +78,9 @@ def trainer_with(callback: StageCheckpoint, **options: Any) -> lightning.Trainer
     )
 
 
-def fit(dies_at: int | None = None, **options: Any) -> Line:
+def fit(dies_at: int | None = None, module_type: type[Line] = Line, **options: Any) -> Line:
     torch.manual_seed(1)
-    module = Line(dies_at)
+    module = module_type(dies_at)
     callback = StageCheckpoint(Checkpoints(url="store"), **{"every_n_train_steps": 5, "monitor": "loss", **options})
     trainer_with(callback).fit(module, loader(), ckpt_path=callback.ckpt_path)
     return module
@@ -96,6 +109,19 @@ def test_an_interrupted_training_goes_on_and_ends_as_one_that_was_not(tmp_path: 
     assert torch.equal(fresh.layer.weight, resumed.layer.weight)
     stored = load_checkpoint("checkpoint.json")["state_dict"]
     assert torch.equal(stored["layer.weight"], fresh.layer.weight)
+
+
+@pytest.mark.parametrize("at", [7, STEPS - 1])
+def test_a_training_that_is_told_to_end_keeps_its_last_step_and_fails_the_stage(at: int) -> None:
+    """As a machine that can be taken away tells it, some time before."""
+    with pytest.raises(SystemExit) as ended:
+        fit(at, Preempted)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert not Pointer.read("checkpoint.json").complete
+    resumed = fit()
+    assert resumed.done == list(range(at + 1, STEPS))
+    assert Pointer.read("checkpoint.json").complete
+    assert torch.equal(fit().layer.weight, resumed.layer.weight)
 
 
 def validated(*, dies: bool = False, **limits: int) -> Line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,18 @@ def test_the_command_tells_it_to_people_and_to_programs(trained: Trained, shardf
     assert f"{trained.name}/1 (models:/{trained.first})  by " in came.out
     nothing = shardflow("dvc", "lineage", "--data", "data/images")
     assert "no model came from it" in nothing.out
+
+
+@pytest.mark.parametrize("place", ["another project", "no project"])
+def test_data_of_another_project_leads_to_its_models_over_the_stages_of_that_one(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "beside" / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "beside" if place == "another project" else tmp_path)
+    raw = os.path.relpath(trained.project.root / "data" / "train.csv")
+    came = came_from(raw, mlflow.MlflowClient())
+    assert "ready.csv" in {data.path for data in came.data}
+    assert {trained.first, trained.tuned} <= {model.model for model in came.models}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,24 @@ class DiesAtTheEnd(transformers.TrainerCallback):
 
     def on_epoch_end(self, *_: Any, **parts: Any) -> None:
         raise Interrupted
+
+
+class Preempted(transformers.TrainerCallback):
+    """The process is told to end during a step, as on a machine that is taken away."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_step_begin(
+        self,
+        args: transformers.TrainingArguments,
+        state: transformers.TrainerState,
+        control: transformers.TrainerControl,
+        **parts: Any,
+    ) -> None:
+        if state.global_step == self.at - 1:
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL, "somebody listens for it"
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def train(directory: Path, dies_at: int | None = None, every: int = 5, *others: transformers.TrainerCallback) -> Line:
@@ -89,6 +110,47 @@ def test_an_interrupted_training_goes_on_and_ends_as_one_that_was_not(tmp_path: 
     assert torch.equal(fresh.layer.weight, resumed.layer.weight)
     stored = load_checkpoint("checkpoint.json")["model"]
     assert torch.equal(stored["layer.weight"], fresh.layer.weight)
+
+
+@pytest.mark.parametrize("at", [7, STEPS])
+def test_a_training_that_is_told_to_end_keeps_its_last_step_and_fails_the_stage(tmp_path: Path, at: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train(tmp_path / "out", None, 5, Preempted(at))
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not Pointer.read("checkpoint.json").complete
+    resumed = train(tmp_path / "out")
+    assert resumed.calls == STEPS - at
+    assert Pointer.read("checkpoint.json").complete
+    assert torch.equal(train(tmp_path / "out").layer.weight, resumed.layer.weight)
+
+
+def test_a_worker_that_was_forked_off_meanwhile_ends_when_it_is_told_to() -> None:
+    callback = StageCheckpoint(Checkpoints(url="store"), every_n_steps=5)
+    with callback.resumable():
+        worker = os.fork()
+        while not worker:
+            time.sleep(0.01)
+        os.kill(worker, signal.SIGTERM)
+        _, status = os.waitpid(worker, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+
+
+def test_who_is_told_to_end_when_all_steps_are_done_does_not_end_as_if_the_stage_were(tmp_path: Path) -> None:
+    callback = StageCheckpoint(Checkpoints(url="store"), every_n_steps=5)
+    with pytest.raises(SystemExit), callback.resumable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert not Pointer.read("checkpoint.json").complete
+
+
+def test_who_listens_for_the_signal_already_goes_on_listening(tmp_path: Path) -> None:
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("told to end"))
+    try:
+        assert train(tmp_path / "out", None, 5, Preempted(7)).calls == STEPS
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == ["told to end"]
 
 
 def test_a_training_that_dies_after_its_last_step_is_complete_when_it_is_run_again(tmp_path: Path) -> None:

@@ -58,8 +58,7 @@ def _origins(models: list[Found]) -> Iterator[str]:
             yield ""
         yield model.title
         lines = [("run", f"{model.run_name} ({model.run_id})")] if model.run_id else []
-        lines += [("code", model.code.text)] if model.code else []
-        lines += [("checkpoint", model.checkpoint)] if model.checkpoint else []
+        lines += _made_with(model)
         lines += [("data", f"{data.path}  {data.md5}  {data.role}") for data in model.data]
         lines += [("made by", step.text) for step in model.steps]
         lines += [("made from", parent) for parent in model.parents]
@@ -73,3 +72,9 @@ def _models(came: Came) -> Iterator[str]:
         yield "no model came from it"
     for model in came.models:
         yield f"  {model.title}  by {model.how}"
+        yield from (f"    {line}" for line in facts(_made_with(model)))
+
+
+def _made_with(model: Found) -> list[tuple[str, str]]:
+    lines = [("code", model.code.text)] if model.code else []
+    return lines + ([("checkpoint", model.checkpoint)] if model.checkpoint else [])
