@@ -133,6 +133,31 @@ def test_a_copy_that_differs_never_appears(
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
+def test_a_copy_in_a_store_that_is_damaged_never_takes_the_place_of_another(
+    tmp_path: Path, weights: dict[str, torch.Tensor], store: Path, shardflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, url = saving.require_same, f"shardflow://file{store}/llama"
+    other = {name: tensor + 1 for name, tensor in weights.items()}
+    formats.save(other, url)
+    packs = set(store.glob("packs/*/*"))
+
+    def damaged(wanted: State, found: State, where: str) -> None:
+        (new,) = set(store.glob("packs/*/*")) - packs
+        data = bytearray(new.read_bytes())
+        data[len(data) // 2] ^= 1
+        new.write_bytes(data)
+        real(wanted, found, where)
+
+    monkeypatch.setattr(saving, "require_same", damaged)
+    words = ("convert", tmp_path / "pytorch_model.bin", url, "--to", "safetensors", "--replace")
+    line = the_line(shardflow(*words))
+    assert "llama/model.safetensors" in line
+    assert "is damaged" in line
+    assert same(url, other)
+    monkeypatch.undo()
+    assert same(url, other)
+
+
 def test_a_disk_without_room_is_told_and_nothing_stays(
     tmp_path: Path, weights: dict[str, torch.Tensor], process: Command
 ) -> None:

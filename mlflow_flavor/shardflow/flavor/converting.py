@@ -51,8 +51,8 @@ def convert(
 ) -> Conversion:
     """Write the tensors of a checkpoint in the format `to`; what was written is read back and compared bit by bit.
 
-    `format` is that of the source, told from its files unless it is named. A target on the disk appears when all that
-    is done. At no time is more of the tensors in memory than the budget allows.
+    `format` is that of the source, told from its files unless it is named. What is written counts when
+    all that is done. A few pieces of a tensor are in memory at a time, as far as the formats allow.
     """
     progress = progress or ConversionProgress()
     format_named(to)  # before anything is opened

@@ -56,7 +56,7 @@ def test_a_full_disk_is_told_by_the_next_call_and_the_step_before_is_intact(
             while checkpoints._saving[0][1].exception() is None:
                 pass
         assert os.write is real
-        with pytest.raises(SaveFailed, match=r"step 2 was not saved: .*no space left.*free some space"):
+        with pytest.raises(SaveFailed, match=r"step 2 was not saved: .*no space left.*; free some space and save"):
             checkpoints.save(3, state(3))
         assert checkpoints.latest() == 1
         assert same(checkpoints.load(), state(1))

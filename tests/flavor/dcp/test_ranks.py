@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from flavor.conftest import SMALL
-from flavor.dcp.ranks import die_while_writing, load_divided, load_everything, load_step, on_ranks, save_everything
+from flavor.dcp.ranks import load_divided, load_everything, load_step, on_ranks, save_everything
 from shardflow.flavor.checkpointing.errors import CheckpointDamaged
 from shardflow.flavor.checkpointing.files import below
-from shardflow.flavor.dcp import Reader
-from shardflow.flavor.dcp.errors import CheckpointMissing
 from shardflow.flavor.dcp.places import read_checkpoint
 from shardflow.store.store import Store
 
@@ -40,16 +34,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 @pytest.fixture(scope="module")
 def saved_by_two(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     return saved_by(2, tmp_path_factory.mktemp("two"))
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[None]:
-    """This process as the only rank."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
 
 
 def test_two_ranks_load_what_four_saved(saved: Saved, tmp_path: Path) -> None:
@@ -96,16 +80,6 @@ def test_a_step_is_coded_against_the_one_before(saved: Saved) -> None:
     codecs = [store.stat(f"run/step-{step}").codecs for step in (1, 2)]
     assert "delta" not in codecs[0]
     assert codecs[1].get("delta", 0) > 0
-
-
-def test_a_rank_that_is_killed_while_it_writes_leaves_the_last_checkpoint_whole(tmp_path: Path, alone: None) -> None:
-    store = Store.init(str(tmp_path.resolve() / "store"), SMALL)
-    # Who notices first is the parent, or the other rank.
-    with pytest.raises((mp.ProcessExitedException, mp.ProcessRaisedException), match=r"SIGKILL|Connection closed"):
-        on_ranks(2, die_while_writing, tmp_path, f"{store.url}/run")
-    load_step(f"{store.url}/run/step-1", 1)
-    with pytest.raises(CheckpointMissing, match=r"step-2 is no checkpoint, or was not finished"):
-        Reader(f"{store.url}/run/step-2").read_metadata()
 
 
 def test_the_file_of_a_rank_that_is_gone_is_named_with_the_tensor(saved: Saved, alone: None) -> None:

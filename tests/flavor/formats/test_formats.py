@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from flavor.formats.states import awkward, bits, differing, every_type, weights
+from services.warmed import finish, program
 from shardflow.errors import ShardflowError
 from shardflow.flavor import formats
 from shardflow.flavor.errors import CheckpointUnusable, TensorUnusable, TrustRequired
@@ -255,6 +256,31 @@ def test_a_format_of_another_package_is_found_by_its_entry_point(monkeypatch: py
             registry.format_named("unknown")
     finally:
         registry.format_named.cache_clear()
+
+
+IN_ANOTHER_PACKAGE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from shardflow.flavor import formats
+
+assert "mine" in formats.names()
+formats.save({"w": torch.ones(3)}, sys.argv[2], format="mine")
+assert formats.format_named("mine").name == "mine"
+assert torch.equal(formats.load(sys.argv[2], format="mine")["w"], torch.ones(3))
+"""
+
+
+def test_a_format_of_an_installed_package_saves_and_loads(tmp_path: Path) -> None:
+    """As an installer leaves it: a module, and beside it the metadata that names the entry point."""
+    made = tmp_path / "site" / "mine-1.0.dist-info"
+    made.mkdir(parents=True)
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (made / "entry_points.txt").write_text("[shardflow.checkpoint_format]\nmine = mine_formats:FORMAT\n")
+    module = "from shardflow.flavor.formats.torch_files import TorchFormat\nFORMAT = TorchFormat(name='mine')\n"
+    (tmp_path / "site" / "mine_formats.py").write_text(module)
+    finish(program(IN_ANOTHER_PACKAGE, str(tmp_path / "site"), str(tmp_path / "c")))
+    assert (tmp_path / "c" / "model.pt").is_file()
 
 
 def test_a_format_whose_library_is_missing_says_which(monkeypatch: pytest.MonkeyPatch) -> None:

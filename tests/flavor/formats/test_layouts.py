@@ -12,6 +12,8 @@ import torch
 
 from flavor.formats.states import differing
 from shardflow.flavor import formats
+from shardflow.flavor.formats import zarr
+from shardflow.flavor.formats.flight import InFlight
 from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.layouts import FAST_BYTES, T5X_BYTES, fast_chunk, plain_chunk, t5x_chunk
 from shardflow.flavor.formats.state import MemoryState
@@ -46,6 +48,37 @@ def test_what_t5x_would_write_is_written(tmp_path: Path) -> None:
     assert large["compressor"]["id"] == "gzip"
     small = json.loads((tmp_path / "t5x" / "small" / ".zarray").read_bytes())
     assert (small["dtype"], small["chunks"]) == ("bfloat16", [3, 5])
+
+
+def test_what_coding_makes_smaller_is_coded_with_zstd_and_noise_is_left_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = {
+        "weights": (torch.randn(300, 200) * 0.02).bfloat16(),
+        "noise": torch.randint(-(1 << 62), 1 << 62, (90, 90)),
+    }
+    formats.save(state, tmp_path / "fast", format="tensorstore-fast")
+    codecs = {name: json.loads((tmp_path / "fast" / name / "zarr.json").read_bytes())["codecs"][1:] for name in state}
+    [weights], [noise] = codecs["weights"], codecs["noise"]
+    assert (weights["name"], weights["configuration"]["cname"]) == ("blosc", "zstd")
+    assert noise["name"] == "crc32c"
+
+
+@pytest.mark.parametrize(("name", "most"), [("tensorstore", 1), ("tensorstore-t5x", 128), ("tensorstore-fast", 150)])
+def test_as_many_tensors_as_the_layout_says_are_on_their_way(
+    name: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T5X has 128 at once, and waits for the first of them before there is another."""
+    counts: list[int] = []
+
+    class Counted(InFlight):
+        def next_tensor(self, name: str) -> None:
+            super().next_tensor(name)
+            counts.append(len(self._ahead))
+
+    monkeypatch.setattr(zarr, "InFlight", Counted)
+    noise = torch.randint(-(1 << 62), 1 << 62, (150, 64))
+    formats.save({f"t{number}": row for number, row in enumerate(noise)}, tmp_path / "c", format=name)
+    assert (len(counts), max(counts)) == (150, most)
 
 
 class Weighed:

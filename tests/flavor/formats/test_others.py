@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorstore as ts
 import torch
+from safetensors.torch import save_file
 
 from flavor.formats.states import differing, weights
 from shardflow.flavor import formats
@@ -225,4 +226,19 @@ def test_the_shards_of_hugging_face_are_read(tmp_path: Path) -> None:
     assert differing(state, formats.load(tmp_path)) == []
     (tmp_path / "2.bin").unlink()
     with pytest.raises(ShardMissing, match=r"2\.bin does not exist"):
+        formats.load(tmp_path)
+
+
+def test_the_shards_of_safetensors_that_an_index_names_are_read(tmp_path: Path) -> None:
+    state = weights(rows=60, columns=31)
+    names = list(state)
+    halves = {"model-00001-of-00002.safetensors": names[:3], "model-00002-of-00002.safetensors": names[3:]}
+    for file, own in halves.items():
+        save_file({name: state[name] for name in own}, tmp_path / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, own in halves.items() for name in own}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert differing(state, formats.load(tmp_path)) == []
+    assert torch.equal(formats.read(tmp_path, "brain", slice(3, 9)), state["brain"][3:9])
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ShardMissing, match=r"model-00002-of-00002\.safetensors"):
         formats.load(tmp_path)

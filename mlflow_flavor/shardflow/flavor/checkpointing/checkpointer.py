@@ -16,13 +16,14 @@ from typing import Any, Self
 from shardflow.errors import ShardflowError
 from shardflow.flavor.checkpointing import files
 from shardflow.flavor.checkpointing.errors import Closed, SaveFailed, StateUnusable, StepMissing, StepTaken
+from shardflow.flavor.checkpointing.reaching import ROOM_NEEDED
 from shardflow.flavor.checkpointing.retention import Retention, StepInfo
 from shardflow.flavor.checkpointing.staging import StagingBuffer, StagingBuffers
 from shardflow.flavor.checkpointing.steps import MOST_STEPS, Step, Steps
 from shardflow.flavor.checkpointing.stored import load_step
 from shardflow.flavor.checkpointing.trees import encode_tree, flatten
 from shardflow.store.progress import Progress
-from shardflow.transport import Cancellation
+from shardflow.transport import Cancellation, NoSpace
 
 NICENESS = 10
 
@@ -218,8 +219,7 @@ class AsyncCheckpointer:
         number, error = failed[0]
         others = f" (nor were {', '.join(str(number) for number, _ in failed[1:])})" if len(failed) > 1 else ""
         why = error.message if isinstance(error, ShardflowError) else f"{type(error).__name__}: {error}"
-        remedy = error.remedy if isinstance(error, ShardflowError) else "the steps before it are intact"
-        raise SaveFailed(f"step {number} was not saved{others}: {why}", remedy=remedy) from error
+        raise SaveFailed(f"step {number} was not saved{others}: {why}", remedy=_remedy(error)) from error
 
     def _check_open(self) -> None:
         if self._closed:
@@ -241,6 +241,13 @@ class AsyncCheckpointer:
         if self._known:
             return self._steps.as_base(max(self._known))
         return files.base_in(self._steps.store, base) if base is not None else None
+
+
+def _remedy(error: BaseException) -> str:
+    """What whoever trains can do; errors of a store speak to those who run commands."""
+    if isinstance(error, NoSpace):
+        return ROOM_NEEDED
+    return error.remedy if isinstance(error, ShardflowError) else "the steps before it are intact"
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

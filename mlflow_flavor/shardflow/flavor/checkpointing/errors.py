@@ -25,6 +25,10 @@ class CheckpointDamaged(CorruptData):
     """A checkpoint whose files are not those that were written."""
 
 
+class StoringFailed(ShardflowError):
+    """A store that does not take all of a checkpoint: its disk is full, or it cannot be reached."""
+
+
 class SaveFailed(ShardflowError):
     """A step that could not be stored in the background."""
 

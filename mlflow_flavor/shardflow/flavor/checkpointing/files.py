@@ -9,11 +9,13 @@ from contextlib import suppress
 from typing import Any
 
 from shardflow.flavor.checkpointing.errors import CheckpointDamaged
+from shardflow.flavor.checkpointing.reaching import naming_the_tensor
 from shardflow.flavor.errors import ShardMissing
 from shardflow.flavor.folders import StoreFolder
 from shardflow.flavor.recipe import StoredFile
 from shardflow.store.errors import BadPath, PathMissing, StoreExists, StoreMissing
 from shardflow.store.location import read_config
+from shardflow.store.progress import Progress
 from shardflow.store.putting import put_sources
 from shardflow.store.reader import Reader
 from shardflow.store.sources import Source, StreamSource
@@ -63,15 +65,25 @@ def still_there(store: Store, base: str | None) -> str | None:
     return base
 
 
-def put_against(store: Store, sources: Sequence[Source], path: str, base: str | None, **wishes: Any) -> None:
+def put_against(
+    store: Store,
+    sources: Sequence[Source],
+    path: str,
+    base: str | None,
+    *,
+    progress: Progress | None = None,
+    **wishes: Any,
+) -> None:
     """Put the files of a checkpoint, coded against a base as long as nobody removes that meanwhile."""
     base = still_there(store, base)
-    try:
-        put_sources(store, sources, path, base=base, merges=False, **wishes)
-    except PathMissing:
-        if base is None or still_there(store, base) is not None:
-            raise
-        put_sources(store, sources, path, merges=False, **wishes)
+    wishes |= {"merges": False, "progress": progress if progress is not None else Progress()}
+    with naming_the_tensor(sources, wishes["progress"]):
+        try:
+            put_sources(store, sources, path, base=base, **wishes)
+        except PathMissing:
+            if base is None or still_there(store, base) is not None:
+                raise
+            put_sources(store, sources, path, **wishes)
 
 
 def below(store: Store, path: str) -> set[str]:

@@ -6,7 +6,7 @@ import torch
 
 from shardflow.flavor.copying import as_bytes
 from shardflow.flavor.formats.errors import CheckpointDamaged
-from shardflow.flavor.formats.state import State, pieces
+from shardflow.flavor.formats.state import State, piece_limit, pieces
 
 
 def require_same(wanted: State, found: State, where: str) -> None:
@@ -19,7 +19,7 @@ def require_same(wanted: State, found: State, where: str) -> None:
         kept = found.aliases.get(info.name, info.name)
         if (found.tensors[kept].dtype, found.tensors[kept].shape) != (info.dtype, info.shape):
             raise _differs(where, info.name, "has another type or shape")
-        for box in pieces(info):
+        for box in pieces(info, piece_limit()):
             if not _same(wanted.read(info.name, box), found.read(kept, box)):
                 raise _differs(where, info.name, "has other values")
 

@@ -8,7 +8,7 @@ import torch
 
 from shardflow.flavor.contents import Content, TensorContent
 from shardflow.flavor.copying import copy_bytes
-from shardflow.flavor.formats.state import PIECE_BYTES, MemoryState, State, piece_at
+from shardflow.flavor.formats.state import PIECE_BYTES, MemoryState, State, piece_at, piece_limit
 from shardflow.flavor.tensors import TensorInfo
 
 
@@ -29,6 +29,7 @@ class PieceContent:
     def __init__(self, state: State, info: TensorInfo) -> None:
         self._state = state
         self._info = info
+        self._limit = piece_limit(PIECE_BYTES)
         self._loading = Lock()
         self._loaded: tuple[int, torch.Tensor] | None = None  # a piece, and where it begins
 
@@ -46,7 +47,7 @@ class PieceContent:
         """A checkpoint that is read verifies itself."""
 
     def _piece(self, offset: int) -> tuple[int, torch.Tensor]:
-        box, begin = piece_at(self._info, offset, PIECE_BYTES)
+        box, begin = piece_at(self._info, offset, self._limit)
         with self._loading:
             if self._loaded is None or self._loaded[0] != begin:
                 self._loaded = None  # the memory of the last one, before there is a next one

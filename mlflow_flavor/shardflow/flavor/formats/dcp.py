@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -30,6 +32,10 @@ from shardflow.flavor.memory import empty_for
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.tensors import TensorInfo, is_possible
 from shardflow.flavor.torch_types import STORED_TYPES, TORCH_TYPES
+
+_TOLD = 20  # names of what is left out; optimizers may keep thousands
+
+_logger = logging.getLogger("mlflow.shardflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,17 @@ class DistributedFormat:
 
     def open(self, source: Path, /, *, fill_missing: bool = False) -> DistributedCheckpoint:
         del fill_missing  # no part of a file can be left out
-        return DistributedCheckpoint(source)
+        checkpoint = DistributedCheckpoint(source)
+        tell_of(source, tuple(checkpoint.left_out))
+        return checkpoint
+
+
+@lru_cache(64)  # once for each: who reads a checkpoint tensor by tensor opens it as often
+def tell_of(source: Path, left: tuple[str, ...]) -> None:
+    """Warn of what is left out of a checkpoint."""
+    if left:
+        names = ", ".join(left[:_TOLD]) + (f" and {len(left) - _TOLD} more" if len(left) > _TOLD else "")
+        _logger.warning("%s: left out, being no tensors: %s; torch.distributed.checkpoint reads them", source, names)
 
 
 class DistributedCheckpoint:

@@ -15,6 +15,7 @@ from shardflow.flavor.folders import Folder, LocalFolder
 from shardflow.flavor.formats.interface import Limits
 from shardflow.flavor.formats.places import fetched, require_room, written_to_store
 from shardflow.flavor.formats.registry import DEFAULT, format_named
+from shardflow.flavor.formats.replacing import what_counts
 from shardflow.flavor.formats.saving import fitting, open_local
 from shardflow.flavor.formats.state import State
 from shardflow.flavor.reading import Wanted
@@ -42,7 +43,7 @@ def written_as(name: str, state: State, directory: Path, url: str | None) -> Wri
 
 def weights_in(folder: Folder, format: str | None = None) -> StoredWeights | FormatWeights:  # noqa: A002
     """The weights in a directory: safetensors if there are any, unless another format is named."""
-    names = folder.names()
+    folder, names = what_counts(folder)
     if format in (None, DEFAULT) and any(name.endswith(".safetensors") for name in names):
         return StoredWeights(folder)
     return FormatWeights(folder, RECIPE_FILE in names, format)

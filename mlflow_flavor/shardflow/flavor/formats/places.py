@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from shardflow.flavor.formats.errors import CheckpointExists
-from shardflow.store.errors import PathMissing, TargetUnusable
+from shardflow.flavor.formats.exchanging import MARK, put_back, put_in_place
+from shardflow.flavor.formats.replacing import replacement, require_free
+from shardflow.store.errors import TargetUnusable
+from shardflow.store.paths import normal
 from shardflow.store.putting import put_sources
-from shardflow.store.sources import walk
+from shardflow.store.sources import EmptyDirectory, walk
 from shardflow.store.store import Store
 from shardflow.transport.url import SCHEME
 
@@ -32,17 +35,19 @@ def in_store(place: str | Path) -> bool:
 def written_to_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A directory beside the target that becomes it at the end; nothing is left of it after a failure."""
     target = target.absolute()
+    with suppress(OSError):
+        put_back(target)
     if not replace:
         _require_free(target)
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{target.name}.{secrets.token_hex(MARK // 2)}.part")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        _put_in_place(partial, target, replace)
+        part.mkdir(parents=True)
+        yield part
+        put_in_place(part, target, replace=replace)
     except OSError as error:
         raise _unwritable(target, error) from None
     finally:
-        _remove_tree(partial)
+        _remove_tree(part)
 
 
 def _remove_tree(directory: Path) -> None:
@@ -77,49 +82,16 @@ def written_to_store(url: str, last: str, *, replace: bool = False) -> Iterator[
         directory = Path(made) / "checkpoint"
         directory.mkdir()
         yield directory
-        final = Path(made) / last
-        (directory / last).rename(final)
-        before = files_at(store, path)
-        give_up = giving_up(store, before & {f"{path}/{last}"})
-        if others := list(walk(directory, path)):
-            put_sources(store, others, path, before_visible=give_up)
-        store.put(final, f"{path}/{last}")
-        names = {f"{path}/{file.relative_to(directory)}" for file in directory.rglob("*") if file.is_file()}
-        remove(store, before - names - {f"{path}/{last}"})
-
-
-def require_free(store: Store, path: str) -> None:
-    """Refuse a path of a store that holds something."""
-    try:
-        store.kind(path)
-    except PathMissing:
-        return
-    if path:
-        raise CheckpointExists(
-            f"{store.url.joined(path)} exists", remedy="save to another path, or say that it is to be replaced"
-        )
-
-
-def files_at(store: Store, path: str) -> set[str]:
-    """The files below a path of a store, or the one at it."""
-    try:
-        return {entry.path for entry in store.ls(path, recursive=True) if entry.kind == "file"}
-    except PathMissing:
-        return set()
-
-
-def giving_up(store: Store, completing: set[str]) -> Callable[[], None]:
-    """What a put does when all that is new has arrived, and the first of it is to take the place of something old.
-
-    Without the file that completes it nobody takes the old files, or some of each, for a whole checkpoint.
-    """
-    return lambda: remove(store, completing)
-
-
-def remove(store: Store, paths: Iterable[str]) -> None:
-    for path in sorted(paths):
-        with suppress(PathMissing):
-            store.rm(path)
+        with replacement(store, path, replace=replace) as change:
+            completing = normal(f"{path}/{last}")
+            *others, final = sorted(walk(directory, path), key=lambda source: source.path == completing)
+            names = {source.path for source in (*others, final) if not isinstance(source, EmptyDirectory)}
+            begin = partial(change.begin, names, completing, checked=False)
+            put_sources(store, others or [final], path, before_visible=begin)
+            if others:
+                put_sources(store, [final], path)
+            change.clear(names)
+            change.end()
 
 
 @contextmanager
@@ -137,24 +109,6 @@ def _require_free(target: Path) -> None:
         return
     if target.exists() or target.is_symlink():
         raise CheckpointExists(f"{target} exists", remedy="save to another path, or say that it is to be replaced")
-
-
-def _put_in_place(partial: Path, target: Path, replace: bool) -> None:
-    old = partial.with_suffix(".old")
-    moved = replace and (target.exists() or target.is_symlink())
-    if moved:
-        target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError as error:
-        if moved:
-            old.rename(target)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise CheckpointExists(f"{target} was made by somebody else meanwhile", remedy="use another path") from None
-        raise
-    if moved:
-        # A link makes place for the checkpoint; what it points to is another's.
-        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
 
 
 def _unwritable(target: Path, error: OSError) -> TargetUnusable:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +16,7 @@ import torch
 from shardflow.flavor.folders import Folder, LocalFolder, OpenFile, StoreFolder
 from shardflow.flavor.formats.contents import contents_of
 from shardflow.flavor.formats.interface import Limits
-from shardflow.flavor.formats.places import files_at, giving_up, remove, require_free
+from shardflow.flavor.formats.replacing import replacement, what_counts
 from shardflow.flavor.formats.state import PIECE_BYTES, State
 from shardflow.flavor.index import INDEX_FILE, made_index
 from shardflow.flavor.plans import Plan, plan
@@ -22,6 +24,7 @@ from shardflow.flavor.shards import ShardSource, shard_sources
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.stored_weights import StoredWeights
 from shardflow.flavor.tensors import TensorInfo
+from shardflow.store.paths import normal
 from shardflow.store.putting import put_sources
 from shardflow.store.store import Store
 
@@ -59,11 +62,13 @@ class StoredCheckpoint:
     """Safetensors of a directory, or of a directory in a store."""
 
     def __init__(self, folder: Folder) -> None:
-        self._weights = StoredWeights(folder)
-        self.aliases = dict(self._weights.aliases)
-        kept = [name for name in self._weights.names() if name not in self.aliases]
-        entries = {name: self._weights.entry(name) for name in kept}
-        self.tensors = {name: TensorInfo(name, entry.dtype, entry.shape) for name, entry in entries.items()}
+        with ExitStack() as opened:  # closed if a file is missing
+            self._weights = opened.enter_context(StoredWeights(folder))
+            self.aliases = dict(self._weights.aliases)
+            kept = [name for name in self._weights.names() if name not in self.aliases]
+            entries = {name: self._weights.entry(name) for name in kept}
+            self.tensors = {name: TensorInfo(name, entry.dtype, entry.shape) for name, entry in entries.items()}
+            opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -78,19 +83,26 @@ class StoredCheckpoint:
         return self._weights.read_all(names)
 
 
-def stream_to_store(state: State, url: str, *, replace: bool = False) -> None:
-    """Put a state into a store as safetensors, without a file of it anywhere else."""
+def stream_to_store(
+    state: State, url: str, *, replace: bool = False, check: Callable[[StoredCheckpoint], None] | None = None
+) -> None:
+    """Put a state into a store as safetensors, without a file of it anywhere else; it counts once `check` returns."""
     store, path = Store.find(url)
     made = _planned(state)
-    if not replace:
-        require_free(store, path)
-    index = f"{path}/{INDEX_FILE}" if path else INDEX_FILE
-    before = files_at(store, path) if replace else set()
-    sources = list(_sources(state, made, path))
-    put_sources(store, sources, path, before_visible=giving_up(store, before & {index}))
-    if len(made.shards) > 1:
-        store.put(io.BytesIO(made_index(made)), index)
-    remove(store, before - {source.path for source in sources} - {index})
+    with replacement(store, path, replace=replace) as change:
+        sources = list(_sources(state, made, path))
+        names = {source.path for source in sources}
+        index = normal(f"{path}/{INDEX_FILE}")
+        begin = partial(change.begin, names, index, checked=check is not None)
+        put_sources(store, sources, path, before_visible=begin)
+        if len(made.shards) > 1:
+            store.put(io.BytesIO(made_index(made)), index)
+            names.add(index)
+        change.clear(names)
+        if check is not None:
+            with StoredCheckpoint(StoreFolder(store, path)) as stored:
+                check(stored)
+        change.end()
 
 
 def opened_in_store(url: str) -> StoredCheckpoint | None:
@@ -99,10 +111,10 @@ def opened_in_store(url: str) -> StoredCheckpoint | None:
     if path.endswith(ENDING):
         directory, _, name = path.rpartition("/")
         return StoredCheckpoint(_Only(StoreFolder(store, directory), name))
-    folder = StoreFolder(store, path)
-    if _MODEL in folder.names():
-        folder = folder.inside(_WEIGHTS)
-    return StoredCheckpoint(folder) if any(name.endswith(ENDING) for name in folder.names()) else None
+    folder, names = what_counts(StoreFolder(store, path))
+    if _MODEL in names:
+        folder, names = what_counts(folder.inside(_WEIGHTS))
+    return StoredCheckpoint(folder) if any(name.endswith(ENDING) for name in names) else None
 
 
 class _Only:

@@ -11,10 +11,13 @@ from pathlib import Path
 import torch
 
 from shardflow.flavor.errors import CheckpointUnusable
+from shardflow.flavor.folders import LocalFolder
 from shardflow.flavor.formats.comparing import require_same
+from shardflow.flavor.formats.exchanging import what_counts_at
 from shardflow.flavor.formats.interface import Checkpoint, Format, Limits
 from shardflow.flavor.formats.places import fetched, in_store, require_room, written_to_directory, written_to_store
 from shardflow.flavor.formats.registry import DEFAULT, format_named, format_of
+from shardflow.flavor.formats.replacing import what_counts
 from shardflow.flavor.formats.safetensors_files import opened_in_store, stream_to_store
 from shardflow.flavor.formats.state import MemoryState, State, require_tensors
 from shardflow.flavor.slicing import Box, box_of
@@ -46,10 +49,8 @@ def save(
         with written_to_directory(Path(target), replace=replace) as directory:
             _saved(made, chosen, directory, limits, verify=verify)
     elif format == DEFAULT:
-        stream_to_store(made, str(target), replace=replace)
-        if verify:
-            with opened(target) as stored:
-                require_same(made, stored, str(target))
+        check = (lambda stored: require_same(made, stored, str(target))) if verify else None
+        stream_to_store(made, str(target), replace=replace, check=check)
     else:
         with written_to_store(str(target), chosen.last, replace=replace) as directory:
             _saved(made, chosen, directory, limits, verify=verify)
@@ -122,13 +123,20 @@ def opened(
 
 def open_local(place: Path, format: str | None = None, *, fill_missing: bool = False) -> Checkpoint:  # noqa: A002
     """A checkpoint on this disk."""
+    place = what_counts_at(place)
     if not place.exists():
         raise CheckpointUnusable(f"{place} does not exist", remedy="name a checkpoint")
     if not os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
         raise CheckpointUnusable(f"{place} cannot be read: permission denied", remedy="ask for the right to read it")
-    inside = place / _WEIGHTS if (place / _MODEL).is_file() else place  # of a model that the flavor saved
+    place = _whole(place)
+    inside = _whole(place / _WEIGHTS) if (place / _MODEL).is_file() else place  # of a model that the flavor saved
     chosen = format_named(format) if format is not None else format_of(inside)
     return chosen.open(inside, fill_missing=fill_missing)
+
+
+def _whole(place: Path) -> Path:
+    """A copy of a directory in a store that was being replaced has the checkpoint in a directory of its own."""
+    return what_counts(LocalFolder(place))[0].directory if place.is_dir() else place
 
 
 def fitting(checkpoint: Checkpoint, patterns: Patterns, source: str) -> list[str]:

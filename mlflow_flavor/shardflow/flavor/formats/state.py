@@ -14,8 +14,10 @@ from shardflow.flavor.errors import CheckpointUnusable
 from shardflow.flavor.slicing import Box
 from shardflow.flavor.tensors import BYTES_OF, TensorInfo, without_ties
 from shardflow.flavor.torch_types import require_values, shapes_of
+from shardflow.store.store import shared_budget
 
 PIECE_BYTES = 32 << 20
+_LEAST_PIECE = 4 << 20  # in smaller ones, chunks are decoded again and again
 
 
 @runtime_checkable
@@ -74,6 +76,11 @@ def pieces(info: TensorInfo, limit: int = PIECE_BYTES, chunk: tuple[int, ...] | 
     if not info.size:
         return
     yield from _bands(info.shape, chunk or (1,) * len(info.shape), limit // BYTES_OF[info.dtype])
+
+
+def piece_limit(most: int = PIECE_BYTES) -> int:
+    """How large the pieces of a tensor are, where a few of them are in memory at a time."""
+    return min(most, max(_LEAST_PIECE, shared_budget().total // 4))
 
 
 def piece_at(info: TensorInfo, offset: int, limit: int = PIECE_BYTES) -> tuple[Box, int]:

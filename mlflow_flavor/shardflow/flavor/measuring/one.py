@@ -8,6 +8,7 @@ whoever comes first. Ways that take minutes go with a tiny state as a warm-up.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,18 @@ from shardflow.flavor.measuring.ways import WAYS, State, Way, bytes_at, made_pla
 
 
 def main() -> None:
-    asked = json.loads(sys.argv[1])
+    print(json.dumps(answer(json.loads(sys.argv[1]))))
+
+
+def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for, measured."""
     states = Path(asked["states"])
     if asked["verb"] == "checksums":
-        answer = checksums(shapes.read(states, shapes.WEIGHTS))
-    else:
-        way = WAYS[asked["way"]]
-        warm_up(way, asked["place"] + "-tiny")
-        work = saving if asked["verb"] == "save" else loading
-        answer = work(way, asked["place"], states, asked)
-    print(json.dumps(answer))
+        return checksums(shapes.read(states, shapes.WEIGHTS))
+    way = WAYS[asked["way"]]
+    warm_up(way, asked["place"] + "-tiny")
+    work = saving if asked["verb"] == "save" else loading
+    return work(way, asked["place"], states, asked)
 
 
 def warm_up(way: Way, place: str) -> None:
@@ -57,18 +61,18 @@ def warm_up(way: Way, place: str) -> None:
 def saving(way: Way, place: str, states: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Save as often as asked, each time to a new place; what the last run saved stays."""
     state = shapes.read(states, way.weights)
-    runs = [_saved(way, f"{place}-{number}", states, state, stays=False) for number in range(1, asked["runs"])]
-    runs.append(_saved(way, place, states, state, stays=True))
+    places = [*(f"{place}-{number}" for number in range(1, asked["runs"])), place]
+    runs = [_saved(way, each, states, state, first=each == places[0], stays=each == place) for each in places]
     return told(runs) | {"bytes": runs[-1]["bytes"]}
 
 
-def _saved(way: Way, place: str, states: Path, state: State, *, stays: bool) -> dict[str, Any]:
+def _saved(way: Way, place: str, states: Path, state: State, *, first: bool, stays: bool) -> dict[str, Any]:
     made_place(way, place)
     if way.before:
         way.before(shapes.read(states, shapes.WEIGHTS), place)
     held = bytes_at(way, place)
     os.sync()  # or the save would wait for what others wrote
-    found = measured(lambda: way.save(state, place)) | {"bytes": bytes_at(way, place) - held}
+    found = measured(lambda: way.save(state, place), for_peak=first) | {"bytes": bytes_at(way, place) - held}
     if not stays:
         os.sync()  # not between the removal and the next save, which is to find memory that was just given up
         removed(way, place)
@@ -81,12 +85,12 @@ def loading(way: Way, place: str, states: Path, asked: Mapping[str, Any]) -> dic
     if local:
         _prepare_cache(_directory(place), cold=asked["cold"])
     kept: list[State] = []
-    runs = []
+    runs: list[Mapping[str, Any]] = []
     for _ in range(asked["runs"]):
         kept.clear()
         if local and asked["cold"]:
             _prepare_cache(_directory(place), cold=True)
-        runs.append(measured(lambda: kept.append(way.load(place))))
+        runs.append(measured(lambda: kept.append(way.load(place)), for_peak=not runs))
     _require_same(kept.pop(), load_file(states / way.weights))
     return told(runs)
 
@@ -115,9 +119,15 @@ def checksums(state: dict[str, torch.Tensor]) -> dict[str, Any]:
     return took | {"crc32": time.perf_counter() - began}
 
 
-def measured(work: Callable[[], Any]) -> dict[str, Any]:
-    """Seconds, CPU seconds, and the most memory there was beyond what was there before."""
+def measured(work: Callable[[], Any], *, for_peak: bool = False) -> dict[str, Any]:
+    """Seconds, CPU seconds, and the most memory there was beyond what was there before.
+
+    A run `for_peak` begins without memory that was given up before and is the process's still: what is taken of that
+    would not show. Runs that are timed begin with it.
+    """
     gc.collect()
+    if for_peak:
+        _give_free_memory_back()
     peaks = _forget_peak()
     before, cpu, began = _status("VmRSS"), time.process_time(), time.perf_counter()
     said = work()
@@ -148,6 +158,12 @@ def _prepare_cache(directory: Path, *, cold: bool) -> None:
                 os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while not cold and opened.read(8 << 20):
                 pass
+
+
+def _give_free_memory_back() -> None:
+    """To the system; only glibc lets others ask for that."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_peak() -> bool:
