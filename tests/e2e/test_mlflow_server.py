@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from e2e.conftest import Live
 from shardflow.store.store import Store
@@ -79,6 +80,26 @@ def test_figures_texts_and_tables_are_artifacts_like_any_other(live: Live, tmp_p
     files = sorted(str(file.relative_to(fetched)) for file in fetched.rglob("*") if file.is_file())
     assert files == ["curves/loss.png", "losses.json", "net.yaml", "notes/a text.md"]
     assert (fetched / "curves" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_deleting_artifacts_removes_their_names_and_no_pack_whoever_writes_to_the_store(
+    live: Live, tmp_path: Path
+) -> None:
+    (tmp_path / "big.bin").write_bytes(random.Random(9).randbytes(1 << 20))
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(tmp_path / "big.bin"), "gone")
+        mlflow.log_text("hello", "kept/notes.txt")
+    store = Store.find(live.store)[0]
+    packs = {info.key for info in store.transport.list("packs/")}
+    repository = get_artifact_repository(run.info.artifact_uri)
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:" if live.mode == "proxied" else "shardflow:")
+    repository.delete_artifacts("gone")
+    assert [file.path for file in repository.list_artifacts()] == ["kept"]
+    listed = json.loads(live.server.get("ajax-api/2.0/mlflow/artifacts/list", run_id=run.info.run_id))
+    assert [file["path"] for file in listed["files"]] == ["kept"]
+    assert not [entry for entry in store.ls(recursive=True) if f"{run.info.run_id}/artifacts/gone" in entry.path]
+    assert packs
+    assert {info.key for info in store.transport.list("packs/")} == packs
 
 
 def test_gc_of_a_deleted_run_removes_its_names_and_no_pack(direct: Live, tmp_path: Path) -> None:

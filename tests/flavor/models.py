@@ -87,6 +87,10 @@ def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
     )
 
 
+def same_tensors(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
 def transformer(
     blocks: int, width: int, inner: int, words: int, heads_width: int | None = None
 ) -> Iterator[TensorInfo]:

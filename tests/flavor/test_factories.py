@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,30 @@ def test_a_function_runs_for_those_who_trust_it_or_make_the_module_themselves(ex
     with pytest.raises(TrustRequired, match=r"model_config=\{'trust': True\}"):
         mlflow.pyfunc.load_model(uri)
     assert mlflow.pyfunc.load_model(uri, model_config={"trust": True}).get_raw_model().embed.weight is not None
+
+
+@pytest.mark.parametrize(
+    ("factory", "arguments", "why"),
+    [
+        (MAKE_NET, {}, "flavor.models:make_net is no class of modules"),
+        ("torch.nn:Linear", EXTENTS | {"device": "/dev/null"}, "is to be called with '/dev/null'"),
+        ("torch.nn:Linear", EXTENTS, ""),
+    ],
+)
+def test_who_logs_what_only_trust_makes_again_is_warned(
+    factory: str,
+    arguments: dict[str, Any],
+    why: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("mlflow"), "propagate", True)
+    with caplog.at_level(logging.WARNING, "mlflow.shardflow"):
+        flavor.save_model(make_net(), tmp_path / "saved", factory=factory, factory_arguments=arguments)
+    told = {record.getMessage() for record in caplog.records if record.name == "mlflow.shardflow"}
+    assert len(told) == bool(why)
+    assert all(message.startswith("Loading this model will need trust=True: ") and why in message for message in told)
 
 
 def test_text_that_came_with_a_model_does_not_become_code(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mlflow
 import pytest
 import torch
 
-from flavor.models import NET, Net, Scaled, make_net, net, same
+from flavor.models import NET, Net, Scaled, net, same, same_tensors
 from shardflow import flavor
 from shardflow.flavor import Rank
 from shardflow.flavor.errors import (
@@ -53,16 +52,6 @@ def test_a_model_comes_back_as_it_was_from_every_uri_it_has(module: Net, uri: st
         flavor.log_model(module, name="again", factory=NET)
     for each in (uri, location(uri), f"runs:/{run.info.run_id}/again"):
         assert same(flavor.load_model(each), module)
-
-
-def test_nothing_is_written_to_disk_unless_a_copy_is_asked_for(
-    module: Net, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Store, "get", None)  # what writes files
-    assert same(flavor.load_model(uri), module)
-    monkeypatch.undo()
-    assert same(flavor.load_model(uri, dst_path=str(tmp_path / "copy")), module)
-    assert (tmp_path / "copy" / "MLmodel").exists()
 
 
 def test_patterns_choose_tensors(module: Net, uri: str) -> None:
@@ -114,6 +103,32 @@ def test_numbers_become_another_type_on_the_way(uri: str, module: Net) -> None:
         flavor.load_model(uri, dtype="float7")
 
 
+def test_what_is_chosen_may_be_sliced_and_become_another_type_all_the_same(uri: str, module: Net) -> None:
+    options = {"slices": {"*.weight": Rank(1, of=2), "layers.0.*": slice(1)}, "dtype": "float16", "device": "cpu"}
+    chosen = ["layers.1.*.weight", "lm_head.*"]
+    names = [name for name in module.state_dict() if name.startswith("layers.1.") and name.endswith("weight")]
+    loaded = flavor.load_state_dict(uri, tensors=chosen, **options)
+    assert sorted(loaded) == sorted([*names, "lm_head.weight"])
+    for name, tensor in loaded.items():
+        whole = module.state_dict()[name].half()
+        assert torch.equal(tensor, whole[len(whole) // 2 :])
+    one_by_one = list(flavor.iter_tensors(uri, tensors=chosen, **options))
+    assert [name for name, _ in one_by_one] == list(loaded)
+    assert same_tensors(dict(one_by_one), loaded)
+    assert same_tensors(flavor.load_model(uri, tensors=chosen, **options), loaded)
+
+
+@pytest.mark.parametrize("tensors", [3, ["layers.*", 3], b"layers.*"])
+def test_what_is_no_pattern_is_refused(uri: str, tensors: object) -> None:
+    for load in (
+        flavor.load_model,
+        flavor.load_state_dict,
+        lambda *args, **named: next(flavor.iter_tensors(*args, **named)),
+    ):
+        with pytest.raises(CheckpointUnusable, match=r"are no names of tensors; pass a pattern such as"):
+            load(uri, tensors=tensors)
+
+
 def test_whole_numbers_keep_their_type() -> None:
     uri = flavor.log_model({"steps": torch.arange(5), "flags": torch.ones(2, dtype=torch.bool)}, name="net").model_uri
     state = flavor.load_state_dict(uri, dtype=torch.float16)
@@ -127,56 +142,12 @@ def test_tensors_come_one_after_the_other(uri: str, module: Net) -> None:
     assert all(torch.equal(seen[name], state[name]) for name in state)
 
 
-def test_a_module_without_memory_is_filled_in_the_order_that_is_asked_for(uri: str, module: Net) -> None:
-    with torch.device("meta"):
-        empty = make_net()
-    filled: list[str] = []
-
-    def back_to_front(layers: Sequence[str]) -> Iterator[str]:
-        for layer in reversed(layers):
-            filled.append(layer)
-            yield layer
-            assert not any(tensor.is_meta for tensor in empty.get_submodule(layer).state_dict().values())
-
-    assert flavor.load_model(uri, into=empty, order=back_to_front) is empty
-    assert filled == ["lm_head", "layers.2", "layers.1", "layers.0", "embed"]
-    assert same(empty, module)
-
-
 def test_tied_tensors_may_be_sliced_each_in_its_own_way() -> None:
     embedding = torch.randn(10, 4)
     uri = flavor.log_model({"embed": embedding, "head": embedding}, name="net").model_uri
     state = flavor.load_state_dict(uri, slices={"head": Rank(1, of=2)})
     assert torch.equal(state["embed"], embedding)
     assert torch.equal(state["head"], embedding[5:])
-
-
-def test_layers_that_nobody_asks_for_stay_empty(uri: str) -> None:
-    with torch.device("meta"):
-        empty = make_net()
-    flavor.load_model(uri, into=empty, order=lambda _: ["layers.1"])
-    assert {name for name, tensor in empty.state_dict().items() if not tensor.is_meta} == {
-        name for name in empty.state_dict() if name.startswith("layers.1.")
-    }
-
-
-def test_tied_layers_are_filled_once(experiment: str) -> None:
-    uri = flavor.log_model(net(tied=True), name="net", factory=NET, factory_arguments={"tied": True}).model_uri
-    with torch.device("meta"):
-        empty = make_net(tied=True)
-    flavor.load_model(uri, into=empty, order=reversed)
-    assert empty.lm_head.weight is empty.embed.weight
-    assert same(empty, net(tied=True))
-
-
-def test_a_module_that_does_not_fit_is_told_why(uri: str) -> None:
-    for other, why in ((Net(width=32), "size mismatch"), (Net(blocks=5), "has no layers.3"), (Scaled(), "has no")):
-        with pytest.raises(NotRebuildable, match=why):
-            flavor.load_model(uri, into=other)
-    with pytest.raises(NotRebuildable, match="pass one as into="):
-        flavor.load_model(uri, order=reversed)
-    with pytest.raises(NotRebuildable, match="no layer 'decoder'"):
-        flavor.load_model(uri, into=make_net(), order=lambda _: ["decoder"])
 
 
 def test_what_a_module_computes_for_itself_is_there_too() -> None:

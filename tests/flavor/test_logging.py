@@ -14,7 +14,7 @@ from mlflow.models import infer_signature
 from safetensors.torch import load, save_file
 
 import shardflow
-from flavor.models import NET, make_net, net, same
+from flavor.models import NET, make_net, net, same, same_tensors
 from shardflow import flavor
 from shardflow.flavor.errors import CheckpointUnusable, NotRebuildable, TensorUnusable, TrustRequired
 from shardflow.store.store import Store
@@ -150,13 +150,27 @@ def test_an_example_leaves_the_layers_of_a_training_in_their_modes() -> None:
 class Counted(torch.nn.Linear):
     """Keeps more than tensors in its state dict."""
 
+    seen = 0
+
     def get_extra_state(self) -> dict[str, int]:
-        return {"seen": 1}
+        return {"seen": self.seen}
 
 
-def test_a_module_whose_state_is_more_than_tensors_is_told(store: Store) -> None:
-    with pytest.raises(CheckpointUnusable, match=r"the model's state dict .*'_extra_state' is a dict, not a tensor"):
-        flavor.log_model(Counted(2, 2), name="net", trust=True)
+@pytest.mark.parametrize("kind", ["safetensors", "torch"])
+def test_a_module_whose_state_is_more_than_tensors_comes_back_with_its_pickle(kind: str) -> None:
+    counted = torch.nn.Sequential(Counted(2, 2), torch.nn.Linear(2, 2))
+    counted[0].seen = 7
+    uri = flavor.log_model(counted, name="net", trust=True, format=kind).model_uri
+    back = flavor.load_model(uri, trust=True)
+    assert back[0].get_extra_state() == {"seen": 7}
+    assert same_tensors(flavor.load_state_dict(uri), dict(counted.named_parameters()))
+
+
+def test_a_module_whose_state_is_more_than_tensors_does_not_come_back_by_a_factory(store: Store) -> None:
+    arguments = {"in_features": 2, "out_features": 2}
+    for options in ({}, {"factory": "torch.nn:Linear", "factory_arguments": arguments, "trust": True}):
+        with pytest.raises(CheckpointUnusable, match=r"'_extra_state' is a dict; pass trust=True and no factory"):
+            flavor.log_model(Counted(2, 2), name="net", **options)
     assert not [entry for entry in store.ls(recursive=True) if entry.path.endswith(".safetensors")]
 
 
@@ -293,10 +307,6 @@ def test_an_index_that_names_a_file_outside_is_refused(tmp_path: Path, file: str
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
     with pytest.raises(CheckpointUnusable, match="not a file beside it"):
         flavor.log_model(tmp_path, name="odd")
-
-
-def same_tensors(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def _requirements(model_uri: str) -> list[str]:

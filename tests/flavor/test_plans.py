@@ -60,10 +60,37 @@ def test_balanced_shards_differ_by_less_than_five_percent(sizes: list[int], limi
     assert len(filled) <= -(-sum(sizes) // limit) + 1
 
 
+@given(st.lists(st.integers(1, 100), min_size=100, max_size=300), st.integers(2500, 5000), st.integers(0, 5000))
+def test_one_large_tensor_leaves_the_other_shards_even(sizes: list[int], limit: int, beyond: int) -> None:
+    """As large as a file may be, or larger than that."""
+    large = TensorInfo("large", "U8", (limit + beyond,))
+    model = [large, *(TensorInfo(f"t{n}", "U8", (size,)) for n, size in enumerate(sizes))]
+    shards = plan(model, "balanced", limit).shards
+    others = [shard.size for shard in shards if large not in shard.tensors]
+    assert [shard.tensors for shard in shards if large in shard.tensors] == [(large,)]
+    assert max(others) - min(others) <= 0.05 * max(others)
+    assert len(others) <= -(-sum(sizes) // limit) + 1
+
+
+def test_a_tensor_larger_than_its_share_keeps_no_other_shard_from_being_evened() -> None:
+    model = [TensorInfo(f"t{n}", "U8", (size,)) for n, size in enumerate([950, 300, 300, 200, 200, 200])]
+    shards = plan(model, "balanced", 1000).shards
+    assert sorted(shard.size for shard in shards) == [600, 600, 950]
+
+
 @given(tensors, st.integers(1, 1000))
 def test_attention_has_files_of_its_own_and_so_have_embeddings_and_heads(model: list[TensorInfo], limit: int) -> None:
     for shard in plan(model, "attention", limit).shards:
         assert len({part_of(tensor.name) for tensor in shard.tensors}) <= 1
+
+
+@given(tensors, st.integers(1, 1000))
+def test_the_attention_of_a_block_is_in_one_file_wherever_it_fits(model: list[TensorInfo], limit: int) -> None:
+    shards = plan(model, "attention", limit).shards
+    for block in {block_of(tensor.name) for tensor in model} - {""}:
+        own = [tensor for tensor in model if block_of(tensor.name) == block and part_of(tensor.name) is Part.ATTENTION]
+        files = {shard.file for shard in shards if set(own) & set(shard.tensors)}
+        assert len(files) <= 1 or sum(tensor.size for tensor in own) > limit
 
 
 @pytest.mark.parametrize("method", ["layers", "balanced", "auto"])
@@ -151,23 +178,6 @@ def test_tied_tensors_without_memory_are_told_too() -> None:
     with torch.device("meta"):
         embedding = torch.zeros(10, 4)
     assert plan(shapes_of({"embed": embedding, "head": embedding.detach()})).aliases == {"head": "embed"}
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("model.layers.0.self_attn.q_proj.weight", Part.ATTENTION),
-        ("transformer.h.3.attn.c_attn.weight", Part.ATTENTION),
-        ("bert.encoder.layer.2.attention.output.dense.weight", Part.ATTENTION),
-        ("model.layers.0.mlp.down_proj.weight", Part.OTHER),
-        ("model.embed_tokens.weight", Part.EMBEDDING),
-        ("transformer.wte.weight", Part.EMBEDDING),
-        ("lm_head.weight", Part.HEAD),
-        ("model.norm.weight", Part.OTHER),
-    ],
-)
-def test_a_name_tells_the_part_of_a_model(name: str, part: Part) -> None:
-    assert part_of(name) is part
 
 
 @pytest.mark.parametrize(("method", "limit"), [("alphabetic", 100), ("layers", 0), ("layers", -1)])

@@ -10,7 +10,8 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from flavor.models import same
 from shardflow import flavor
@@ -43,6 +44,28 @@ def test_transformers_reads_what_is_downloaded(llama: Any, tmp_path: Path) -> No
     mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path))
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "weights")
     assert torch.equal(loaded(WORDS).logits, llama(WORDS).logits)
+
+
+def test_what_vllm_looks_for_is_in_what_is_downloaded(llama: Any, tmp_path: Path) -> None:
+    """It takes the safetensors of a directory that the index names, and every tensor of each, by its name in the file;
+    what kind of model it is, by its config.
+    """
+    uri = flavor.log_model(llama, name="llama", max_shard_bytes=30_000).model_uri
+    weights = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path))) / "weights"
+    index = json.loads((weights / "model.safetensors.index.json").read_text())["weight_map"]
+    assert {file.name for file in weights.glob("*.safetensors")} == set(index.values())
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(weights.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            assert opened.metadata()["format"] == "pt"
+            assert {index[name] for name in opened.keys()} == {file.name}  # noqa: SIM118  # it is no mapping
+            found |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    left_out = {"lm_head.weight"} if llama.config.tie_word_embeddings else set()
+    assert found.keys() == index.keys() == llama.state_dict().keys() - left_out
+    assert all(torch.equal(tensor, llama.state_dict()[name]) for name, tensor in found.items())
+    config = AutoConfig.from_pretrained(weights)
+    assert (config.architectures, config.model_type) == (["LlamaForCausalLM"], "llama")
+    assert config.tie_word_embeddings == llama.config.tie_word_embeddings
 
 
 def test_a_directory_that_transformers_saved_is_a_model(llama: Any, tmp_path: Path) -> None:

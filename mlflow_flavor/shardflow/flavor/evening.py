@@ -13,19 +13,23 @@ Shards = list[list[TensorInfo]]
 
 
 def evened(shards: Shards) -> Shards:
-    """The same tensors in as many shards, the largest of which is hardly larger than the smallest."""
+    """The same tensors in as many shards, the largest of which is hardly larger than the smallest.
+
+    A shard that has nothing to give, such as one with a single large tensor, stays; the others are evened without it.
+    """
     shards = [list(shard) for shard in shards]
     sizes = [sum(tensor.size for tensor in shard) for shard in shards]
+    giving = list(range(len(shards)))
     for _ in range(4 * len(shards)):
-        full, empty = sizes.index(max(sizes)), sizes.index(min(sizes))
+        full, empty = max(giving, key=sizes.__getitem__), min(giving, key=sizes.__getitem__)
         gap = sizes[full] - sizes[empty]
         if gap <= EVEN_ENOUGH * sizes[full] or (len(shards[full]) + 1) * (len(shards[empty]) + 1) > _MOST_PAIRS:
             break
         moved = _exchange(shards[full], shards[empty], gap)
-        if not moved:
-            break
         sizes[full] -= moved
         sizes[empty] += moved
+        if not moved:
+            giving.remove(full)
     return shards
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ import torch
 from shardflow.flavor.errors import NotRebuildable, TrustRequired
 from shardflow.flavor.making import made_without_weights
 from shardflow.flavor.recipe import Factory
+
+_logger = logging.getLogger("mlflow.shardflow")  # under MLflow's own, whose level and handler the user has set
 
 _IDENTIFIERS = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _NAME = re.compile(f"{_IDENTIFIERS}:{_IDENTIFIERS}")
@@ -42,7 +45,12 @@ def checked_factory(function: str, arguments: Mapping[str, Any] | None) -> Facto
     except (TypeError, ValueError) as error:
         raise NotRebuildable(f"the arguments of {function} are no JSON: {error}", remedy="pass plain values") from None
     factory = Factory(function, stored)
-    _require_arguments(_imported(factory), factory)
+    make = _imported(factory)
+    _require_arguments(make, factory)
+    try:
+        _require_safe(factory, make)
+    except TrustRequired as error:
+        _logger.warning("Loading this model will need trust=True: %s", error.message)
     return factory
 
 
@@ -56,8 +64,7 @@ def built(factory: Factory, *, trust: bool = False, came_to: Sequence[Path] | No
             require_own_home(_checked_name(factory).partition(":")[0], came_to)
     make = _imported(factory)
     if not trust:
-        _require_layers(factory, make)
-        _require_words(factory)
+        _require_safe(factory, make)
     module = made_without_weights(lambda: _made(make, factory))
     return _made(make, factory) if module is None else module  # an empty container is a module, and false
 
@@ -137,6 +144,12 @@ def _why_not(name: str, spec: ModuleSpec, came_to: Sequence[Path]) -> str:
     if inside is not None and spec.origin is None:
         return "is a directory without __init__.py, as anything that was fetched may be"
     return ""
+
+
+def _require_safe(factory: Factory, make: Callable[..., Any]) -> None:
+    """Refuse to call what only those may call who trust it."""
+    _require_layers(factory, make)
+    _require_words(factory)
 
 
 def _require_layers(factory: Factory, make: Callable[..., Any]) -> None:

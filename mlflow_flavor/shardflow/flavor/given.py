@@ -15,6 +15,7 @@ from shardflow.flavor.formats.places import in_store
 from shardflow.flavor.formats.registry import DEFAULT, format_of
 from shardflow.flavor.formats.saving import open_local, opened
 from shardflow.flavor.formats.state import MemoryState, State
+from shardflow.flavor.modules import tensors_of
 
 _MODEL = "MLmodel"
 _AS_FILES = {DEFAULT, "torch"}  # which are stored as they are, or mapped into memory
@@ -27,10 +28,10 @@ def opened_checkpoint(model: Any, stack: ExitStack) -> Any:
     return model
 
 
-def state_of(model: Any, stack: ExitStack, *, trust: bool = False) -> State:
+def state_of(model: Any, stack: ExitStack, *, trust: bool = False, pickled: bool = False) -> State:
     """The tensors of a model that is to be stored in another format than the default."""
     if isinstance(model, torch.nn.Module):
-        return MemoryState.of(model.state_dict())
+        return MemoryState.of(tensors_of(model, pickled=pickled))
     if isinstance(model, Mapping):
         return MemoryState.of(model)
     if isinstance(model, State):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from mlflow.environment_variables import MLFLOW_DEFAULT_PREDICTION_DEVICE
 
 from shardflow.flavor.code import add_code
-from shardflow.flavor.errors import NotRebuildable
+from shardflow.flavor.errors import CheckpointUnusable, NotRebuildable
 from shardflow.flavor.factories import built, require_own_home
 from shardflow.flavor.filling import Order, fill
 from shardflow.flavor.folders import Folder, LocalFolder, StoreFolder
@@ -50,13 +50,17 @@ def load_model(
 
     A store is read straight into the memory of the tensors. `into` is a module to fill instead of making one, on the
     meta device perhaps, layer by layer as `order` asks. `slices` loads a part of each tensor, `dtype` and `device` say
-    what they become on the way. Tensors that a store on this machine's disk has as they are become pages of its files,
-    private to who writes to them, unless `mapped=False` asks for memory of their own. `trust` allows code that came
-    with the model to run. `dst_path` is a directory that is to keep a copy of the files. `format` names the checkpoint
-    format of files that no model was logged with.
+    what they become on the way; a module with memory keeps its own, if they do not. Tensors that a store on this
+    machine's disk has as they are become pages of its files, private to who writes to them, unless `mapped=False` asks
+    for memory of their own. `trust` allows code that came with the model to run. `dst_path` is a directory that is to
+    keep a copy of the files. `format` names the checkpoint format of files that no model was logged with.
     """
     if order is not None and into is None:
         raise NotRebuildable("an order of layers needs a module to fill", remedy="pass one as into=")
+    if tensors is not None and into is not None:
+        raise NotRebuildable(
+            "a module is filled by layers, and not by tensors", remedy="name layers by order=, or leave out into="
+        )
     if tensors is not None or (slices is not None and into is None):
         return load_state_dict(
             model_uri,
@@ -88,6 +92,7 @@ def load_state_dict(
     format: str | None = None,  # noqa: A002
 ) -> dict[str, torch.Tensor]:
     """The weights by name, all of them or those whose names fit a pattern such as `model.layers.0.*`."""
+    _require_patterns(tensors)
     with _opened(model_uri, dst_path, format=format) as weights:
         if tensors is None and slices is None:
             _verify(weights)
@@ -105,6 +110,7 @@ def iter_tensors(
     format: str | None = None,  # noqa: A002
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and tensor, one after the other, so that a model larger than the memory can be gone through."""
+    _require_patterns(tensors)
     with _opened(model_uri, None, format=format) as weights:
         yield from weights.each(weights.names(tensors), _wanted(dtype, device, mapped=mapped), slices)
 
@@ -174,6 +180,14 @@ def _rebuilt(
         assert module is not None
         assign(module, tensors)
     return module.to(wanted.device) if wanted.device is not None else module
+
+
+def _require_patterns(tensors: Any) -> None:
+    known = tensors is None or isinstance(tensors, str | Collection)
+    if not known or not all(isinstance(pattern, str) for pattern in tensors or ()):
+        raise CheckpointUnusable(
+            f"tensors={tensors!r:.80} are no names of tensors", remedy="pass a pattern such as 'layers.0.*', or a list"
+        )
 
 
 def _verify(weights: StoredWeights | FormatWeights) -> None:

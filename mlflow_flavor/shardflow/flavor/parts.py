@@ -6,10 +6,14 @@ import re
 from enum import Enum
 
 _ATTENTION = re.compile(
-    r"(^|[._])(self_attn|cross_attn|attn|attention|attentions|qkv|[qkvo]_proj|[qkv]_norm)([._]|\d|$)"
+    r"(^|[._])(self_attn|cross_attn|attn|attention|attentions|[A-Za-z]*Attention|qkv|[qkvo]_proj|[qkv]_norm)([._]|\d|$)"
 )
-_EMBEDDING = re.compile(r"(^|[._])(embed|embeds|embedding|embeddings|embd|wte|wpe|tokens)([._]|$)")
-_HEAD = re.compile(r"(^|[._])(lm_head|head|heads|score|classifier|output|cls)([._]|$)")
+_EMBEDDING = re.compile(
+    r"(^|[._])(embed(?!_out)|embeds|embedding|embeddings|embd|wte|wpe|tokens|cls_token|mask_token|shared(?=\.weight$))([._]|$)"
+)
+_HEAD = re.compile(
+    r"(^|[._])(lm_head|head|heads|score|classifier|output|outputs|cls|embed_out|proj_out|vocab_projector)([._]|$)"
+)
 
 
 class Part(Enum):

@@ -103,14 +103,15 @@ def save_model(
     inside = directory / WEIGHTS
     with ExitStack() as stack:
         given = opened_checkpoint(model, stack)
-        weights = weights_of(given, Sharding(sharding, max_shard_bytes), stack, trust=trust)
+        pickled = trust and factory is None
+        weights = weights_of(given, Sharding(sharding, max_shard_bytes), stack, trust=trust, pickled=pickled)
         rebuild = _rebuild(model, weights, factory, factory_arguments, inside, trust=trust)
         write_beside(weights if format == DEFAULT else replace(weights, index=None), inside)
         parent = parent_of(base_model, WEIGHTS, weights_url)
         if format == DEFAULT:
             written = _written(weights, inside, weights_url, parent.url if parent else None)
         else:
-            written = written_as(format, state_of(given, stack, trust=trust), inside, weights_url)
+            written = written_as(format, state_of(given, stack, trust=trust, pickled=pickled), inside, weights_url)
     if parent is None and weights_url is not None and format == DEFAULT:
         parent = found_parent(weights_url, written)
     if weights_url is None and format == DEFAULT and mlflow_model.model_id is not None:

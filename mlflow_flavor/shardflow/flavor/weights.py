@@ -28,6 +28,7 @@ from shardflow.flavor.errors import CheckpointUnusable, TensorUnusable
 from shardflow.flavor.formats.contents import contents_of
 from shardflow.flavor.formats.state import State
 from shardflow.flavor.index import made_index
+from shardflow.flavor.modules import tensors_of
 from shardflow.flavor.plans import AUTO, MAX_SHARD_BYTES, Plan, Shard, plan
 from shardflow.flavor.recipe import CONFIG_FILE, RECIPE_FILE, HuggingFace, Rebuild, decode_recipe
 from shardflow.flavor.shards import ShardSource, shard_sources
@@ -64,12 +65,14 @@ class Weights:
         return [replace(source, path=prefix + source.path) for source in self.sources]
 
 
-def weights_of(model: Any, sharding: Sharding, stack: ExitStack, *, trust: bool = False) -> Weights:
+def weights_of(
+    model: Any, sharding: Sharding, stack: ExitStack, *, trust: bool = False, pickled: bool = False
+) -> Weights:
     """The weights of a module, a state dict, files, a model's directory or an open checkpoint; files stay open with
-    the stack.
+    the stack. `pickled` says that a module is to be, beside its weights, where nothing else tells how to make it.
     """
     if isinstance(model, torch.nn.Module):
-        return _of_module(model, sharding)
+        return _of_module(model, sharding, pickled)
     if isinstance(model, Mapping):
         return _of_tensors(state_dict_of(model, "the model"), sharding)
     if isinstance(model, str | Path):
@@ -82,12 +85,13 @@ def weights_of(model: Any, sharding: Sharding, stack: ExitStack, *, trust: bool 
     )
 
 
-def _of_module(module: torch.nn.Module, sharding: Sharding) -> Weights:
+def _of_module(module: torch.nn.Module, sharding: Sharding, pickled: bool) -> Weights:
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         if is_lazy(tensor):
             raise TensorUnusable(f"{name} has no shape yet", remedy="call the module once, then log it")
-    weights = _of_tensors(state_dict_of(module.state_dict(), "the model's state dict"), sharding)
-    if not is_of_transformers(module) or beyond_its_config(module):
+    described = is_of_transformers(module) and not beyond_its_config(module)
+    weights = _of_tensors(tensors_of(module, pickled=pickled and not described), sharding)
+    if not described:
         return weights
     config: Any = module.config
     texts = {CONFIG_FILE: json.loads(config.to_json_string()) | {"architectures": [type(module).__name__]}}
