@@ -18,10 +18,11 @@ FOLDERS = {
     "flavor": "flavor/run",
     "dvc": "dvc/run",
     "dvc_checkpoints": "dvc/checkpoints",
+    "checkpoints": "checkpoints/run",
     "incremental": "checkpoints/incremental",
     "registry": "registry/run",
 }
-WITH_SERVER = ("resume", "link", "s3_transfer", "memory", "small_files", "flavor", "dvc")
+WITH_SERVER = ("resume", "link", "s3_transfer", "memory", "small_files", "flavor", "checkpoints", "dvc")
 ALONE = ("codec", "versions", "dvc_checkpoints", "incremental", "registry")
 NAMES = (*WITH_SERVER, *ALONE)
 SPEED = "codec_speed"

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 WIDTH, INNER, HEADS, VOCABULARY = 2048, 5632, 16, 32000
 OUTSIDE = 2 * VOCABULARY * WIDTH  # embeddings and head
 EACH_LAYER = 4 * WIDTH * WIDTH + 3 * WIDTH * INNER
-WEIGHTS, NOISE, TINY = "weights.safetensors", "noise.safetensors", "tiny"
+WEIGHTS, NOISE, OF_TORCH = "weights.safetensors", "noise.safetensors", "weights.pt"
 
 
 def prepare(directory: Path, length: int) -> int:
-    """Write the weights, as bfloat16, and the same shapes filled with bits that nothing compresses."""
+    """Write the weights, as bfloat16, in two formats, and the same shapes filled with bits that nothing compresses."""
     directory.mkdir(parents=True, exist_ok=True)
     config = _config(length)
     (directory / "config.json").write_text(json.dumps(config))
@@ -25,6 +25,7 @@ def prepare(directory: Path, length: int) -> int:
         for name, tensor in _empty(config).state_dict().items()
     }
     save_file(state, directory / WEIGHTS)
+    torch.save(state, directory / OF_TORCH)
     for tensor in state.values():
         tensor.view(torch.int16).random_(-(1 << 15), 1 << 15)
     save_file(state, directory / NOISE)

@@ -151,13 +151,13 @@ def measured(work: Callable[[], Any]) -> dict[str, Any]:
     """Seconds, CPU seconds, bytes written to disks, and memory beyond what was there before."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before, written = _status("VmRSS"), _written()
+    before, written = status("VmRSS"), _written()
     cpu, began = time.process_time(), time.perf_counter()
     answer = work()
     return {
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu,
-        "peak_bytes": _status("VmHWM") - before,
+        "peak_bytes": status("VmHWM") - before,
         "written_bytes": _written() - written,
         "answer": answer,
     }
@@ -167,7 +167,7 @@ def _same(found: torch.Tensor, wanted: torch.Tensor) -> bool:
     return found.dtype == wanted.dtype and torch.equal(found.view(torch.uint8), wanted.view(torch.uint8))
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     (line,) = [text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith(f"{name}:")]
     return int(line.split()[1]) << 10
 

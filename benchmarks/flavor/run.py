@@ -35,6 +35,7 @@ LOCAL = ("torch", "torch, forced to the disk", "safetensors", "mlflow.pytorch", 
 REMOTE = ("mlflow.pytorch", "mlflow.transformers")
 OURS, RAW = "shardflow", "shardflow, raw"
 MORE_MEMORY = 600 * MIB
+BUDGET = 256 * MIB  # of data in flight, which SHARDFLOW_MEMORY_BYTES says otherwise
 RUNS = 3  # in a process, on a local disk; the first is a warm-up
 
 
@@ -79,8 +80,23 @@ class Course:
         self.place.clear()
         return RoundTrip(saved, loaded, held)
 
-    def _child(self, asked: dict[str, Any]) -> dict[str, Any]:
-        argv = [sys.executable, str(HERE / "rivals.py"), json.dumps(asked)]
+    def log_file(self, file: str) -> dict[str, Any]:
+        """A checkpoint that lies on the disk, logged by a process of its own."""
+        number = str(next(self.numbers))
+        home = self.space.path(f"run-{number}")
+        asked = {
+            "file": str(self.model / file),
+            "tracking": f"sqlite:///{self.space.path('mlflow.db')}",
+            "experiment": self._experiment(OURS, number, home),
+        }
+        settle()
+        found = self._child(asked, "from_file")
+        shutil.rmtree(home, ignore_errors=True)
+        self.place.clear()
+        return found
+
+    def _child(self, asked: dict[str, Any], program: str = "rivals") -> dict[str, Any]:
+        argv = [sys.executable, str(HERE / f"{program}.py"), json.dumps(asked)]
         environment = {**self.place.env, "HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment |= {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1"}
         if "AWS_ENDPOINT_URL" in environment:
@@ -153,6 +169,8 @@ def compare(report: Report, course: Course, exact: int, rounds: int, wanted: lis
         if local and "torch" in times:
             report.add(_against(f"{verb} {where}, raw shards", RAW, "torch", times, 1.0))
     report.add(_memory(where, exact, trips))
+    for file in (models.WEIGHTS, models.OF_TORCH):
+        report.add(_file_memory(f"{where}, from {file}", course.log_file(file)))
     if local:
         report.add(_disk(where, trips))
 
@@ -180,6 +198,14 @@ def _memory(where: str, exact: int, trips: dict[str, list[RoundTrip]]) -> Figure
     raw = {name: {verb: peak(verb, name) for verb in ("save", "load")} for name in trips}
     text = f"save {size(peak('save', OURS))}, load {size(peak('load', OURS))}"
     return Figure(f"memory beyond what was there, {where}", text, beside, goal, {"peak_bytes": raw})
+
+
+def _file_memory(where: str, found: dict[str, Any]) -> Figure:
+    own = found["own_peak_bytes"]
+    raw = {"own_peak_bytes": own, "peak_bytes": found["peak_bytes"], "seconds": found["seconds"]}
+    beside = f"with the mapped pages of the file: {size(found['peak_bytes'])}"
+    goal = at_most(own, BUDGET, f"the budget, {size(BUDGET)}")
+    return Figure(f"memory to log {where}", size(own), beside, goal, raw)
 
 
 def _disk(where: str, trips: dict[str, list[RoundTrip]]) -> Figure:
