@@ -7,8 +7,9 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 	$(shell $(name) $(IS_NEW_ENOUGH) >/dev/null 2>&1 && echo $(name))))
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 BY_UV := $(if $(UV),uv pip install --quiet --no-deps --python $(BIN)/python)
-BY_PIP := $(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check
-# uv is quicker; where it is not set up for this machine's network, pip often is.
+BY_PIP := $(BIN)/python -m pip install --quiet --no-compile --no-deps --disable-pip-version-check
+# Nothing is compiled before it is imported, as most of it never is. uv is quicker; where it is not set up for this
+# machine's network, pip often is.
 install = $(if $(UV),$(BY_UV) $(1) || )$(BY_PIP) $(1)
 
 # A stamp is named after what it was made from, so that a changed pin is installed and an unchanged one is not.
@@ -35,6 +36,8 @@ demo: $(TEST) ## an MLflow server on a store and two versions of a model; a DVC 
 tour: $(RUN) ## the commands of a store: two versions, a put killed halfway, damage that is found and mended
 	@$(BIN)/python examples/store_tour.py
 
+BEGAN := $(shell date +%s)
+
 # tests/conftest.py puts the files that take long first: the order that xdist would make puts them last.
 # Much of a run waits for servers and for processes to start, so there is one worker more than there are cores.
 WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
@@ -44,7 +47,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test
 test: $(TEST) ## all tests; servers that are not installed are listed at the end
-	@$(PYTEST) --durations=15
+	@$(PYTEST) --ignore tests/benchmarks --durations=15; status=$$?; echo "make test took $$(($$(date +%s) - $(BEGAN))) s, what it installed included"; exit $$status
 
 .PHONY: quick
 quick: $(TEST) ## the tests that need neither time nor installed servers
@@ -59,8 +62,13 @@ check: $(CHECK) tidy ## lint, formatting, types, the direction of imports, and n
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@$(TOGETHER)
+	cd build/together && ../../$(BIN)/lint-imports --config ../../pyproject.toml
 	@$(BIN)/python -m pip check
+
+# The three source roots as they are where they are installed: import-linter follows one package in one place.
+TOGETHER = rm -rf build/together && mkdir -p build/together && cp -R plugins/shardflow build/together && \
+	cp -R mlflow_flavor/shardflow/flavor dvc_ext/shardflow/dvc build/together/shardflow
 
 MACHINE_PATHS := (^|[^A-Za-z0-9_.])/(root|work|home/[a-z]+|Users/[A-Za-z]+)/
 REGISTRIES := pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian\.org|index-url|find-links
@@ -75,6 +83,10 @@ tidy:
 services: ## install what does not come with pip: Ceph, PostgreSQL, Chromium (Debian), Azurite (npm)
 	@tests/services/install.sh
 
+.PHONY: bench-small
+bench-small: $(TEST) ## every benchmark at a tiny size, which shows that it works, and the tests of how they measure
+	@$(PYTEST) tests/benchmarks
+
 .PHONY: bench
 bench: $(TEST) ## measure against the tools people use now; results in benchmarks/results
 	@$(BIN)/python benchmarks/run_all.py
@@ -85,6 +97,7 @@ pins: ## resolve the pins anew (needs uv)
 	$(COMPILE) pyproject.toml requirements/build.in --output-file requirements/run.txt
 	$(COMPILE) requirements/test.in --output-file requirements/test.txt
 	$(COMPILE) requirements/check.in --output-file requirements/check.txt
+	$(COMPILE) pyproject.toml requirements/oldest.in --output-file requirements/oldest.txt
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate
 
@@ -109,7 +122,7 @@ $(RUN): | $(BIN)/python
 $(TEST): $(RUN)
 	@$(call install,-r requirements/test.txt)
 	@$(call install,--no-build-isolation --editable dvc_ext)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements/torch.txt
 	@rm -f $(VENV)/has-test-* && touch $@
 
 $(CHECK): $(TEST)
