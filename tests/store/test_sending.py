@@ -244,7 +244,6 @@ def test_memory_follows_the_budget(tmp_path: Path) -> None:
 
 
 def sent(bench: Bench, transport: Gated, count: int) -> None:
-    """As many packs that have arrived, one after the other."""
     for seed in range(1000, 1000 + count):
         transport.gate.release()
         bench.add(noise(PACK_BYTES * 2 // 3, seed))
