@@ -7,9 +7,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 	$(shell $(name) $(IS_NEW_ENOUGH) >/dev/null 2>&1 && echo $(name))))
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 BY_UV := $(if $(UV),uv pip install --quiet --no-deps --python $(BIN)/python)
-BY_PIP := $(BIN)/python -m pip install --quiet --no-compile --no-deps --disable-pip-version-check
-# Nothing is compiled before it is imported, as most of it never is. uv is quicker; where it is not set up for this
-# machine's network, pip often is.
+BY_PIP := $(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check
+# uv is quicker; where it is not set up for this machine's network, pip often is.
 install = $(if $(UV),$(BY_UV) $(1) || )$(BY_PIP) $(1)
 
 # A stamp is named after what it was made from, so that a changed pin is installed and an unchanged one is not.
@@ -46,7 +45,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --d
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test
-test: $(TEST) ## all tests; servers that are not installed are listed at the end
+test: $(TEST) ## all tests but those of the benchmarks; servers that are not installed are listed at the end
 	@$(PYTEST) --ignore tests/benchmarks --durations=15; status=$$?; echo "make test took $$(($$(date +%s) - $(BEGAN))) s, what it installed included"; exit $$status
 
 .PHONY: quick
@@ -84,7 +83,7 @@ services: ## install what does not come with pip: Ceph, PostgreSQL, Chromium (De
 	@tests/services/install.sh
 
 .PHONY: bench-small
-bench-small: $(TEST) ## every benchmark at a tiny size, which shows that it works, and the tests of how they measure
+bench-small: $(TEST) ## most benchmarks at a tiny size, which shows that they work, and the tests of how they measure
 	@$(PYTEST) tests/benchmarks
 
 .PHONY: bench
@@ -122,7 +121,7 @@ $(RUN): | $(BIN)/python
 $(TEST): $(RUN)
 	@$(call install,-r requirements/test.txt)
 	@$(call install,--no-build-isolation --editable dvc_ext)
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements/torch.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	@rm -f $(VENV)/has-test-* && touch $@
 
 $(CHECK): $(TEST)

@@ -245,7 +245,7 @@ class OnDisk(StoreMachine):
 
 
 OTHERS_EACH_RUN = settings(
-    max_examples=12,
+    max_examples=10,
     stateful_step_count=40,
     deadline=None,
     derandomize=False,

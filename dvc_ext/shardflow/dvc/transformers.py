@@ -102,6 +102,7 @@ class StageCheckpoint(TrainerCallback):
         if os.getpid() != self._process:  # a worker, forked off: it ends as it would without us
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+            return
         self._told_to_end = True
 
     def _end_if_told(self) -> None:

@@ -107,7 +107,7 @@ class StoreContract:
         with store.open("any.bin") as file:
             assert file.read() == content
 
-    @settings(OTHERS_EACH_RUN, max_examples=5)
+    @settings(OTHERS_EACH_RUN, max_examples=3)
     @given(pieces=_PIECES)
     def test_any_file_comes_back_over_an_earlier_one(
         self, store: Store, tmp_path: Path, pieces: list[tuple[int, int]]
@@ -117,7 +117,7 @@ class StoreContract:
         store.get("any.bin", tmp_path / "back.bin")
         assert (tmp_path / "back.bin").read_bytes() == made_of(pieces)
 
-    @settings(OTHERS_EACH_RUN, max_examples=5)
+    @settings(OTHERS_EACH_RUN, max_examples=3)
     @given(files=_FILES)
     def test_any_directory_comes_back(
         self, store: Store, files: list[tuple[str, list[tuple[int, int]] | None]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +124,15 @@ def test_a_training_that_is_told_to_end_keeps_its_last_step_and_fails_the_stage(
     assert torch.equal(train(tmp_path / "out").layer.weight, resumed.layer.weight)
 
 
-def test_a_worker_that_was_forked_off_meanwhile_ends_when_it_is_told_to() -> None:
-    callback = StageCheckpoint(Checkpoints(url="store"), every_n_steps=5)
-    with callback.resumable():
-        worker = os.fork()
-        while not worker:
-            time.sleep(0.01)
-        os.kill(worker, signal.SIGTERM)
-        _, status = os.waitpid(worker, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+def test_a_worker_that_was_forked_off_meanwhile_ends_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = []
+    monkeypatch.setattr(signal, "raise_signal", lambda number: raised.append((number, signal.getsignal(number))))
+    with StageCheckpoint(Checkpoints(url="store"), every_n_steps=5).resumable():
+        hear: Any = signal.getsignal(signal.SIGTERM)
+        with monkeypatch.context() as forked:
+            forked.setattr(os, "getpid", lambda: 1)
+            hear(signal.SIGTERM, None)
+    assert raised == [(signal.SIGTERM, signal.SIG_DFL)]
 
 
 def test_who_is_told_to_end_when_all_steps_are_done_does_not_end_as_if_the_stage_were(tmp_path: Path) -> None:
