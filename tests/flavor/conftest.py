@@ -9,6 +9,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from flavor.models import NET, Net, net
+from shardflow import flavor
 from shardflow.store.config import Cutting, Settings
 from shardflow.store.store import Store
 
@@ -59,6 +61,17 @@ def large(tmp_path: Path) -> Store:
 def experiment(store: Store, tracking_uri: str) -> str:
     """The name of an experiment that logs to the store."""
     return _experiment(f"{store.url}/artifacts")
+
+
+@pytest.fixture
+def module() -> Net:
+    return net()
+
+
+@pytest.fixture
+def uri(module: Net, experiment: str) -> str:
+    """The net, logged in several files."""
+    return str(flavor.log_model(module, name="net", factory=NET, max_shard_bytes=100_000).model_uri)
 
 
 @pytest.fixture

@@ -15,17 +15,6 @@ from shardflow.flavor.errors import NotRebuildable
 pytestmark = pytest.mark.usefixtures("experiment")
 
 
-@pytest.fixture
-def module() -> Net:
-    return net()
-
-
-@pytest.fixture
-def uri(module: Net, experiment: str) -> str:
-    """The net, logged in several files."""
-    return str(flavor.log_model(module, name="net", factory=NET, max_shard_bytes=100_000).model_uri)
-
-
 def without_memory(**arguments: bool) -> Net:
     with torch.device("meta"):
         return make_net(**arguments)

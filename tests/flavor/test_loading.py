@@ -32,17 +32,6 @@ SECOND = "model-00002-of-00005.safetensors"
 pytestmark = pytest.mark.usefixtures("experiment")
 
 
-@pytest.fixture
-def module() -> Net:
-    return net()
-
-
-@pytest.fixture
-def uri(module: Net, experiment: str) -> str:
-    """The net, logged in several files."""
-    return str(flavor.log_model(module, name="net", factory=NET, max_shard_bytes=100_000).model_uri)
-
-
 def location(uri: str) -> str:
     return str(mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location)
 
