@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -77,8 +78,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     transport: ClassVar[type[TimedTransport]]
 
+    @abstractmethod
     def place(self) -> str:
-        raise NotImplementedError
+        """The URL of a new store."""
 
     @initialize(contents=st.permutations(SOME))
     def make(self, contents: list[bytes]) -> None:

@@ -33,6 +33,7 @@ from shardflow.store.manifest import decode_contents, decode_manifest
 from shardflow.store.paths import key_of
 from shardflow.store.reader import Reader
 from shardflow.store.store import Store, reading_budget
+from shardflow.transport import ObjectMissing
 from shardflow.transport.url import SCHEME, StoreURL
 
 SIGNATURE_FILE = "model.sig"
@@ -185,8 +186,11 @@ def _in_store(location: str) -> dict[str, ModelFile]:
     for path, data in store.manifests_unread(root):
         try:
             file = _understood.of(partial(_held, data, path), data)
-        except ManifestDamaged:  # it may have been altered on its way here
-            data = store.transport.read(key_of(path))  # noqa: PLW2901
+        except ManifestDamaged as damaged:  # it may have been altered on its way here
+            try:
+                data = store.transport.read(key_of(path))  # noqa: PLW2901
+            except ObjectMissing:  # an empty directory, which has another key
+                raise damaged from None
             file = _understood.of(partial(_held, data, path), data)
         if file is not None:
             found[path[skipped:]] = file
