@@ -12,6 +12,10 @@ from registry.logged import Place, write
 from shardflow.registry import evidence_digests
 from shardflow.registry.evidence_digests import FileChanged, FilesMissing, digest_of, files_of
 from shardflow.registry.references import Registered
+from shardflow.store.errors import ManifestDamaged
+from shardflow.store.paths import key_of, marker_of
+from shardflow.store.store import Store
+from shardflow.transport import Transport
 
 
 def test_the_digests_of_a_model_in_a_store_are_those_of_its_files_on_disk(version: Registered, tmp_path: Path) -> None:
@@ -105,3 +109,33 @@ def test_a_file_on_disk_that_changes_between_two_looks_at_it_is_told(
 def test_a_place_without_files_is_told(here: Place) -> None:
     with pytest.raises(FilesMissing, match="there are no files"):
         files_of(f"{here.store.url}/nothing")
+
+
+def test_what_is_altered_on_its_way_is_read_again_and_what_is_altered_in_the_store_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.init(f"shardflow://file{tmp_path}/store")
+    (tmp_path / "model" / "empty").mkdir(parents=True)
+    (tmp_path / "model" / "weights.bin").write_bytes(b"weights")
+    store.put(tmp_path / "model", "m")
+    location, read, altered = f"{store.url}/m", Transport.read, set[str]()
+    right = files_of(location)
+
+    def once_altered(self: Transport, key: str) -> memoryview:
+        data = bytearray(read(self, key))
+        if key == key_of("m/weights.bin") and key not in altered:
+            altered.add(key)
+            data[len(data) // 2] ^= 1
+        return memoryview(data)
+
+    monkeypatch.setattr(Transport, "read", once_altered)
+    assert files_of(location) == right
+    assert altered
+    for stored in (key_of("m/weights.bin"), marker_of("m/empty")):
+        data = bytearray(read(store.transport, stored))
+        data[len(data) // 2] ^= 1
+        store.transport.write(stored, bytes(data))
+        with pytest.raises(ManifestDamaged):
+            files_of(location)
+        data[len(data) // 2] ^= 1
+        store.transport.write(stored, bytes(data))
