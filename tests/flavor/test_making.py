@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,3 +118,12 @@ def test_an_empty_container_is_a_module_that_was_made() -> None:
 def test_arguments_that_a_factory_does_not_take_are_refused_when_a_model_is_logged(arguments: dict[str, Any]) -> None:
     with pytest.raises(NotRebuildable, match=r"Kept cannot be called with .*: got an unexpected keyword argument"):
         flavor.log_model(Kept(), name="model", factory=f"{HERE}:Kept", factory_arguments=arguments)
+
+
+def test_that_needs_nothing_of_torchs_compiler_which_takes_long_to_import() -> None:
+    code = (
+        "import sys, torch\nfrom shardflow.flavor.making import made_without_weights\n"
+        "assert made_without_weights(lambda: torch.nn.Linear(2, 2)) is not None\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

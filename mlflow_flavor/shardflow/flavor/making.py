@@ -41,6 +41,11 @@ class _Followed(TorchDispatchMode):
         super().__init__()
         self._made: list[weakref.ref[torch.Tensor]] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to keep its compiler away, torch would import it, for a second and a half of every first load."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
