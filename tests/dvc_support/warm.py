@@ -6,6 +6,7 @@ Run as a program it is that process: it takes one JSON document a line, and answ
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import resource
@@ -13,9 +14,24 @@ import signal
 import subprocess
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib import import_module
 from threading import Lock
+
+# fmt: off
+IMPORTED = (
+    "shardflow.dvc.remote", "shardflow.store.gear", "dvc.cli.parser", "dvc.commands.status", "dvc.scm", "dvc.lock",
+    "dvc.cachemgr", "dvc.data_cloud", "dvc.dirs", "dvc.utils.strictyaml", "dvc.repo.push", "dvc.repo.fetch",
+    "dvc.repo.checkout", "dvc.repo.graph", "dvc.repo.index", "dvc.repo.plots", "dvc.repo.stage", "dvc.repo.trie",
+    "dvc.repo.worktree", "dvc.repo.open_repo", "dvc.repo.brancher", "dvc.repo.datasets", "dvc.repo.artifacts",
+    "dvc.repo.experiments.run", "dvc.repo.experiments.queue.celery", "dvc.repo.experiments.queue.workspace",
+    "dvc.repo.experiments.executor.local", "dvc_data.index.push", "dvc_data.index.fetch", "dvc_data.index.checkout",
+    "dvc_data.hashfile.db.local", "dvc_data.hashfile.gc", "networkx.algorithms.dag",
+    "scmrepo.git.backend.pygit2.filter",
+)
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +78,11 @@ def warm() -> Warm:
 
 def serve() -> None:
     """Fork for each command until nobody asks any more."""
-    import dvc.cli.parser
-    import dvc.repo.fetch
-    import dvc.repo.push  # noqa: F401
-
-    import shardflow.dvc.remote
-    import shardflow.store.gear  # noqa: F401
-
+    for module in IMPORTED:
+        with suppress(ModuleNotFoundError):  # which modules there are differs between versions of DVC
+            import_module(module)
+    gc.collect()
+    gc.freeze()  # a child that looked through all this for garbage would have to copy it
     for line in sys.stdin:
         child = os.fork()
         if not child:
