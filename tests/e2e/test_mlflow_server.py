@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from e2e.conftest import Live
+from services.mlflow_commands import mlflow_says
 from shardflow.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -109,9 +109,8 @@ def test_gc_of_a_deleted_run_removes_its_names_and_no_pack(direct: Live, tmp_pat
     store, path = Store.find(run.info.artifact_uri)
     packs = {info.key for info in store.transport.list("packs/")}
     mlflow.delete_run(run.info.run_id)
-    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", direct.server.database]
-    command += ["--run-ids", run.info.run_id]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": direct.server.uri}
-    subprocess.run(command, check=True, capture_output=True, timeout=120, env=environment)
+    command = ["gc", "--backend-store-uri", direct.server.database, "--run-ids", run.info.run_id]
+    code, said = mlflow_says(command, tmp_path / "log", {"MLFLOW_TRACKING_URI": direct.server.uri})
+    assert code == 0, said
     assert not list(store.transport.list(f"tree/{path}/"))
     assert {info.key for info in store.transport.list("packs/")} == packs

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from flavor.models import NET, net, same
 from services.fixtures import fresh_url
+from services.mlflow_commands import mlflow_says
 from services.mlflow_server import MlflowServer, used
 from services.service import Service
 from shardflow import flavor
@@ -106,18 +105,17 @@ def test_deleted_artifacts_are_gone_and_their_bytes_stay(client: MlflowServer) -
     assert {info.key for info in store.transport.list("packs/")} == packs
 
 
-def test_mlflow_gc_removes_the_names_of_deleted_runs_and_models(client: MlflowServer) -> None:
+def test_mlflow_gc_removes_the_names_of_deleted_runs_and_models(client: MlflowServer, tmp_path: Path) -> None:
     with mlflow.start_run() as run:
         mlflow.log_text("hello", "notes.txt")
         model = flavor.log_model(net(), name="net", factory=NET)
     logged = mlflow.get_logged_model(model.model_id)
     mlflow.delete_run(run.info.run_id)
     mlflow.MlflowClient().delete_logged_model(model.model_id)
-    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", client.database]
+    command = ["gc", "--backend-store-uri", client.database]
     command += ["--run-ids", run.info.run_id, "--logged-model-ids", model.model_id]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": client.uri}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    code, said = mlflow_says(command, tmp_path / "log", {"MLFLOW_TRACKING_URI": client.uri})
+    assert code == 0, said
     for uri in (run.info.artifact_uri, logged.artifact_location):
         store, path = Store.find(uri)
         assert not list(store.transport.list(f"tree/{path}/")), uri

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,6 +22,7 @@ from registry.live import Live, running
 from registry.opened import opened
 from registry.rest import post
 from registry.test_concurrency import AT_ONCE, together
+from services.mlflow_commands import mlflow_says
 from services.mlflow_server import QUIET
 from services.process import free_port
 from shardflow.cli.app import commands
@@ -102,11 +100,11 @@ def test_a_server_for_several_workspaces_says_in_a_line_why_it_does_not_start(
     empty_database: Path, tmp_path: Path
 ) -> None:
     database = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
-    argv = [sys.executable, "-m", "mlflow", "server", "--enable-workspaces", "--port", str(free_port())]
-    argv += ["--backend-store-uri", database, "--registry-store-uri", f"shardflow-{database}"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **QUIET})
-    assert done.returncode == 1
-    assert "start the server without --enable-workspaces" in done.stderr
+    command = ["server", "--enable-workspaces", "--port", str(free_port())]
+    command += ["--backend-store-uri", database, "--registry-store-uri", f"shardflow-{database}"]
+    code, said = mlflow_says(command, tmp_path / "log", QUIET)
+    assert code == 1
+    assert "start the server without --enable-workspaces" in said
 
 
 def test_what_a_client_says_of_its_user_is_noted_as_unverified_and_made_harmless(live: Live) -> None:

@@ -3,23 +3,22 @@
     with MlflowServer(home, "--default-artifact-root", "shardflow://file/data/store") as server:
         mlflow.set_tracking_uri(server.uri)
 
-It takes some ten seconds to start, so let a module share one. Two start together if both are made before the first is
+It takes some seconds to start, so let a module share one. Two start together if both are made before the first is
 entered.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
-from signal import SIGTERM
 from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from services.process import ServerProcess, answers, free_port
+from services.mlflow_commands import MlflowCommand
+from services.process import Running, answers, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,11 +46,10 @@ class MlflowServer:
         self.uri = f"http://127.0.0.1:{port}"
         self.database = backend_store or f"sqlite:///{home}/mlflow.db"
         self.log = home / "mlflow-server.log"
-        argv = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        argv += ["--backend-store-uri", self.database, *arguments]
+        command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        command += ["--backend-store-uri", self.database, *arguments]
         settings = {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(environment or {})}
-        # It has a child that does the work, and ends it when it is asked to end.
-        self._process = ServerProcess(argv, self.log, settings, orphaned=SIGTERM)
+        self._process = Running(MlflowCommand(command, self.log, settings), "mlflow server", self.log)
 
     def get(self, path: str, /, **query: str) -> bytes:
         """What the server answers to a GET."""

@@ -10,7 +10,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Self
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol, Self
 
 from services.service import ServerFailed
 
@@ -59,7 +60,55 @@ def tail(log: Path, lines: int = 20) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
-class ServerProcess:
+class Process(Protocol):
+    """What is asked of a process that leads a session of its own, however it was started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+class Running:
+    """A server in a process that was started."""
+
+    def __init__(self, process: Process, name: str, log: Path, stopped_by: signal.Signals = signal.SIGTERM) -> None:
+        self.log = log
+        self._process = process
+        self._name = name
+        self._stopped_by = stopped_by
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Returns when `ready` says so; ServerFailed with the log when the process ends or time runs out first."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if (status := self._process.poll()) is not None:
+                raise ServerFailed(f"{self._name} ended with status {status}\n{tail(self.log)}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"{self._name} did not answer within {seconds:.0f} s\n{tail(self.log)}")
+            time.sleep(0.05)
+
+    def stop(self, patience: float = 10.0) -> None:
+        """Asks the process to end; kills it and its children after `patience` seconds."""
+        with suppress(ProcessLookupError):
+            if self._process.poll() is None:
+                os.kill(self._process.pid, self._stopped_by)
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class ServerProcess(Running):
     """One server in the foreground of its own process; it goes when the test run goes, even by `kill -9`.
 
     `orphaned` is the signal it gets then: SIGKILL, unless it has children of its own to end. `user` is for root alone,
@@ -76,11 +125,8 @@ class ServerProcess:
         orphaned: signal.Signals = signal.SIGKILL,
         user: str | None = None,
     ) -> None:
-        self.log = log
-        self._name = argv[0].rpartition("/")[2]
-        self._stopped_by = stopped_by
         with log.open("ab") as sink:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [*_starter(orphaned, user), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -88,31 +134,7 @@ class ServerProcess:
                 env=env,
                 start_new_session=True,  # Ctrl-C is for the test run, which then stops its servers in order
             )
-
-    def wait_until(self, ready: Callable[[], bool], seconds: float = 60.0) -> None:
-        """Returns when `ready` says so; ServerFailed with the log when the process ends or time runs out first."""
-        deadline = time.monotonic() + seconds
-        while not ready():
-            if self._process.poll() is not None:
-                raise ServerFailed(f"{self._name} ended with status {self._process.returncode}\n{tail(self.log)}")
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"{self._name} did not answer within {seconds:.0f} s\n{tail(self.log)}")
-            time.sleep(0.05)
-
-    def stop(self, patience: float = 10.0) -> None:
-        """Asks the process to end; kills it and its children after `patience` seconds."""
-        self._process.send_signal(self._stopped_by)
-        try:
-            self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        super().__init__(process, argv[0].rpartition("/")[2], log, stopped_by)
 
 
 def as_user(user: str | None) -> list[str]:

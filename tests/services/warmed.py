@@ -16,7 +16,19 @@ from typing import Any
 import pytest
 
 METHOD = "forkserver"
-IMPORTED = ("flavor.dcp.ranks", "mlflow.tracking.fluent", "shardflow.flavor.checkpointing", "shardflow.store.gear")
+IMPORTED = (
+    "flavor.dcp.ranks",
+    "mlflow.cli",
+    "mlflow.server.handlers",
+    "mlflow.store.db.utils",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracking.fluent",
+    "services.mlflow_commands",
+    "shardflow.flavor.checkpointing",
+    "shardflow.store.gear",
+    "uvicorn",
+    "services.settling",  # the last
+)
 
 
 @cache
@@ -33,7 +45,14 @@ def warm() -> ForkServerContext:
 
 def start(work: Callable[..., None], *arguments: Any, **options: Any) -> ForkServerProcess:
     """A process that does this work, a function that it can import, in the environment that is here now."""
-    process = warm().Process(target=_begin, args=(dict(os.environ), work, arguments, options), daemon=True)
+    return start_in(os.environ, work, *arguments, **options)
+
+
+def start_in(
+    environment: Mapping[str, str], work: Callable[..., None], *arguments: Any, **options: Any
+) -> ForkServerProcess:
+    """The same in an environment of its own."""
+    process = warm().Process(target=_begin, args=(dict(environment), work, arguments, options), daemon=True)
     process.start()
     return process
 
