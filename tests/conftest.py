@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import signal
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import hypothesis
 import hypothesis.core
 import pytest
 
-from services import mlflow_state
+from services import mlflow_state, settling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["services.fixtures"]
 
+MANY_IMPORTS = 30
 CLOUD_SETTINGS = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_")
 
 # The machines that run this are shared: a slow example is not a wrong one.
@@ -51,6 +53,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
+
+
+def pytest_collection_finish() -> None:
+    settling.settle()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imports_settled() -> None:
+    """Those of the modules before this one."""
+    if len(sys.modules) > settling.modules + MANY_IMPORTS:
+        settling.settle()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -203,8 +203,9 @@ def test_a_server_that_died_while_it_made_the_tables_is_followed_by_one_that_end
 
 
 def test_a_database_in_which_no_tables_may_be_made_is_told_in_a_line(
-    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow makes a directory named after such an address
     monkeypatch.setattr(tables, "_PAUSE_SECONDS", 0)
     read_only = f"sqlite:///file:{sqlite_uri.removeprefix('sqlite:///')}?mode=ro&uri=true"
     with pytest.raises(MlflowException) as refused, opened(read_only):
