@@ -47,7 +47,7 @@ class Gesture:
 def opened(browser: Browser, live: Live, path: str, *, old: bool = False) -> None:
     """A page as somebody finds it who comes to it anew."""
     if not browser.driver.current_url.startswith(live.uri):
-        browser.open(live.uri)
+        browser.open(f"{live.uri}/health")  # the least that has the settings of the pages
     browser.driver.execute_script(f'localStorage.setItem("{OLD_PAGES}", "{str(old).lower()}")')
     browser.open(f"{live.uri}/?{next(_LOADS)}#/models/{path}")
 

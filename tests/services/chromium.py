@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from services.process import ServerProcess, answers, clean_environment, free_port
 
@@ -87,8 +88,13 @@ class Browser:
         }
 
     def forget(self) -> None:
-        """Leave the page, and forget what pages have kept."""
-        self.open("about:blank")
+        """Leave the page, and forget what pages have kept.
+
+        It is left for what its server says of a page that is not there: with the process of its pages, which another
+        site would end, the browser would lose what it knows of their scripts.
+        """
+        here = urlsplit(self.driver.current_url)
+        self.open(f"{here.scheme}://{here.netloc}/no-such-page" if here.netloc else "about:blank")
         self.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})  # type: ignore[attr-defined]
         everything = {"origin": "*", "storageTypes": "all"}
         self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", everything)  # type: ignore[attr-defined]
