@@ -258,13 +258,14 @@ def filled(bench: Bench, count: int) -> threading.Thread:
 
 
 @pytest.mark.parametrize(
-    ("patience", "slow", "arrived", "fastest", "most"),
+    ("patience", "slow", "took", "fastest", "most"),
     [
-        pytest.param(0.01, 20.0, 0, 1, PACKS_AT_ONCE, id="nobody knows the link"),
-        pytest.param(0.01, 20.0, 1, 1, MAX_PACKS_IN_MEMORY, id="far"),
-        pytest.param(60.0, 20.0, 1, 1, PACKS_AT_ONCE, id="near"),
-        pytest.param(0.01, 0.0, 1, 1, PACKS_AT_ONCE, id="slow"),
-        pytest.param(0.01, 20.0, 1, 3, PACKS_AT_ONCE, id="one alone went three times as fast"),
+        pytest.param(0.01, 20.0, None, 1, PACKS_AT_ONCE, id="nobody knows the link"),
+        pytest.param(0.01, 20.0, 0.03, 1, MAX_PACKS_IN_MEMORY, id="far"),
+        pytest.param(60.0, 20.0, 0.03, 1, PACKS_AT_ONCE, id="near"),
+        pytest.param(0.01, 20.0, 0.003, 1, PACKS_AT_ONCE, id="near, and it stalls"),
+        pytest.param(0.01, 0.0, 0.03, 1, PACKS_AT_ONCE, id="slow"),
+        pytest.param(0.01, 20.0, 0.03, 3, PACKS_AT_ONCE, id="one alone went three times as fast"),
     ],
 )
 def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while(
@@ -272,15 +273,17 @@ def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while
     monkeypatch: pytest.MonkeyPatch,
     patience: float,
     slow: float,
-    arrived: int,
+    took: float | None,
     fastest: float,
     most: int,
 ) -> None:
     monkeypatch.setattr(sending, "PATIENCE", patience)
     monkeypatch.setattr(sending, "SLOW", slow)
     bench, transport = gated
-    sent(bench, transport, arrived)
-    bench.sender._best_rate = fastest * bench.sender._rate
+    if took:
+        sent(bench, transport, 1)
+        bench.sender._rate = PACK_BYTES / took
+        bench.sender._best_rate = fastest * bench.sender._rate
     adding = filled(bench, 20)
     adding.join(0.5)
     assert adding.is_alive()
@@ -288,7 +291,7 @@ def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while
     transport.gate.release(40)
     adding.join(10)
     bench.sender.drain()
-    assert len(bench.packs()) == 20 + arrived
+    assert len(bench.packs()) == 20 + (took is not None)
 
 
 def test_packs_that_are_there_already_tell_nothing_of_the_link(

@@ -2,8 +2,9 @@
 
 The number of packs in memory follows the byte budget: one is always there, more are taken while the budget has room. A
 near store receives no more at a time for having more than a few of them, and memory that was never touched is slow; so
-for each further one it is first waited a moment for one that arrives. Over a far link none does. Nor does one over a
-slow link, which more would only crowd; so there are no more of them before one has arrived in good time, nor where
+for each further one it is first waited a moment for one that arrives. Over a far link none does. Nor does one from a
+near store that stalls, to which more would bring nothing, or over a slow link, which more would only crowd. So there
+are no more of them where one has gone much faster than that moment, before one has arrived in good time, nor where
 packs beside each other go at less than half the rate that one has gone at.
 
 Nothing travels until the first pack is full. Where many will follow, the first ones are smaller.
@@ -130,7 +131,10 @@ class PackSender:
         if self._extra < PACKS_AT_ONCE - 1:
             return not oldest.done()
         wait([oldest], PATIENCE if self._seconds < SLOW else None)
-        return not oldest.done() and not self._is_crowded()
+        return not oldest.done() and not self._is_near() and not self._is_crowded()
+
+    def _is_near(self) -> bool:
+        return self._pack_bytes < self._best_rate * PATIENCE / 2
 
     def _is_crowded(self) -> bool:
         return self._rate < self._best_rate / 2
