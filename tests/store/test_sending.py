@@ -6,62 +6,20 @@ import threading
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from shardflow import codec
-from shardflow.dtype import DType
 from shardflow.store import sending
-from shardflow.store.catalog import Catalog
 from shardflow.store.chunks import PlainChunks
 from shardflow.store.fetch import ranges
-from shardflow.store.journal import Journal
-from shardflow.store.pack import check_whole, pack_key, pack_of_key
-from shardflow.store.sending import MANY, MAX_PACKS_IN_MEMORY, PACKS_AT_ONCE, PackSender
-from shardflow.transport import AccessDenied, ByteBudget, Totals, Transport
+from shardflow.store.pack import check_whole, pack_key
+from shardflow.store.sending import MANY, MAX_PACKS_IN_MEMORY, PACKS_AT_ONCE
+from shardflow.transport import AccessDenied
 from store.samples import in_memory, named, noise
+from store.sender_bench import PACK_BYTES, Bench, Gated
 
-PACK_BYTES = 10_000
 CHUNKS = [noise(900 + number, number) for number in range(45)]
-
-
-class Gated(Transport):
-    """Lets writes through one by one, or makes them fail."""
-
-    gate: threading.Semaphore
-    failing = False
-
-    def write(self, key: str, data: object, **options: object) -> object:  # type: ignore[override]
-        if self.failing:
-            raise AccessDenied("no", remedy="ask")
-        assert self.gate.acquire(timeout=10)
-        return super().write(key, data, **options)  # type: ignore[arg-type]
-
-
-class Bench:
-    """A sender and all it works with."""
-
-    def __init__(self, place: Path, transport: Transport | None = None, budget: int = 1 << 30) -> None:
-        self.transport = transport or in_memory()
-        self.totals = Totals()
-        self.catalog = Catalog()
-        self.journal = Journal("id", place)
-        self.budget = ByteBudget(budget)
-        self.sender = PackSender(
-            self.transport.session(totals=self.totals), self.catalog, self.journal, self.budget, PACK_BYTES
-        )
-
-    def add(self, data: bytes) -> int:
-        encoded = codec.encode(data, DType.BYTES)
-        return self.sender.add(named(data), len(data), encoded.codec, encoded.parts)
-
-    def packs(self) -> dict[bytes, bytes]:
-        found = {}
-        for info in self.transport.list("packs/"):
-            pack = pack_of_key(info.key)
-            assert pack is not None
-            found[pack] = bytes(self.transport.read(info.key))
-        return found
 
 
 @pytest.fixture
@@ -257,33 +215,36 @@ def filled(bench: Bench, count: int) -> threading.Thread:
     return adding
 
 
+class Way(NamedTuple):
+    """How a store is reached, and what a sender makes of it."""
+
+    patience: float = 0.01
+    slow: float = 20.0
+    took: float | None = 0.03  # seconds, of a pack
+    fastest: float = 1.0  # of the packs, times that rate
+
+
 @pytest.mark.parametrize(
-    ("patience", "slow", "took", "fastest", "most"),
+    ("way", "most"),
     [
-        pytest.param(0.01, 20.0, None, 1, PACKS_AT_ONCE, id="nobody knows the link"),
-        pytest.param(0.01, 20.0, 0.03, 1, MAX_PACKS_IN_MEMORY, id="far"),
-        pytest.param(60.0, 20.0, 0.03, 1, PACKS_AT_ONCE, id="near"),
-        pytest.param(0.01, 20.0, 0.003, 1, PACKS_AT_ONCE, id="near, and it stalls"),
-        pytest.param(0.01, 0.0, 0.03, 1, PACKS_AT_ONCE, id="slow"),
-        pytest.param(0.01, 20.0, 0.03, 3, PACKS_AT_ONCE, id="one alone went three times as fast"),
+        pytest.param(Way(took=None), PACKS_AT_ONCE, id="nobody knows the link"),
+        pytest.param(Way(), MAX_PACKS_IN_MEMORY, id="far"),
+        pytest.param(Way(patience=60.0), PACKS_AT_ONCE, id="near"),
+        pytest.param(Way(took=0.003), PACKS_AT_ONCE, id="near, and it stalls"),
+        pytest.param(Way(slow=0.0), PACKS_AT_ONCE, id="slow"),
+        pytest.param(Way(fastest=3.0), PACKS_AT_ONCE, id="one alone went three times as fast"),
     ],
 )
 def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while(
-    gated: tuple[Bench, Gated],
-    monkeypatch: pytest.MonkeyPatch,
-    patience: float,
-    slow: float,
-    took: float | None,
-    fastest: float,
-    most: int,
+    gated: tuple[Bench, Gated], monkeypatch: pytest.MonkeyPatch, way: Way, most: int
 ) -> None:
-    monkeypatch.setattr(sending, "PATIENCE", patience)
-    monkeypatch.setattr(sending, "SLOW", slow)
+    monkeypatch.setattr(sending, "PATIENCE", way.patience)
+    monkeypatch.setattr(sending, "SLOW", way.slow)
     bench, transport = gated
-    if took:
+    if way.took:
         sent(bench, transport, 1)
-        bench.sender._rate = PACK_BYTES / took
-        bench.sender._best_rate = fastest * bench.sender._rate
+        bench.sender._rate = PACK_BYTES / way.took
+        bench.sender._best_rate = way.fastest * bench.sender._rate
     adding = filled(bench, 20)
     adding.join(0.5)
     assert adding.is_alive()
@@ -291,7 +252,7 @@ def test_more_than_a_few_packs_are_in_memory_only_where_none_arrives_for_a_while
     transport.gate.release(40)
     adding.join(10)
     bench.sender.drain()
-    assert len(bench.packs()) == 20 + (took is not None)
+    assert len(bench.packs()) == 20 + (way.took is not None)
 
 
 def test_packs_that_are_there_already_tell_nothing_of_the_link(
