@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 from services.mlflow_commands import MlflowCommand, mlflow_says
 from services.process import Running, answers, free_port
@@ -19,6 +22,7 @@ def test_a_command_ends_with_its_code_and_what_it_says(tmp_path: Path) -> None:
     assert "No such option" in said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 def test_of_a_server_that_is_killed_no_process_stays(tmp_path: Path) -> None:
     port = free_port()
     command = [
